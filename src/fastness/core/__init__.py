@@ -1,0 +1,1 @@
+"""What all rooms share: errors, seeds, files, registration, recipes, hardware."""

@@ -1,0 +1,58 @@
+"""Registration: a name, a thing, and a helpful refusal when the name is unknown."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from fastness.core.errors import BadInput
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The things of one kind, by name.
+
+    Args:
+        kind: what they are called in messages, e.g. ``"method"``.
+        package: the package whose modules register themselves.
+        modules: name -> module of that package. A module is imported when its thing is asked for, so a
+            long list costs nothing at start-up. One line here is all that a new thing needs.
+    """
+
+    def __init__(self, kind: str, package: str, modules: dict[str, str]) -> None:
+        self.kind = kind
+        self._package = package
+        self._modules = dict(modules)
+        self._things: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that enters its subject under ``name``."""
+
+        def enter(thing: T) -> T:
+            self._things[name] = thing
+            return thing
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """Return the thing called ``name``.
+
+        Raises:
+            BadInput: no such name; the message lists the nearest and all known ones.
+        """
+        if name not in self._things and name in self._modules:
+            importlib.import_module(f"{self._package}.{self._modules[name]}")
+        if name not in self._things:
+            near = difflib.get_close_matches(name, list(self), n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise BadInput(f"unknown {self.kind} '{name}'; {hint}known: {', '.join(self)}")
+        return self._things[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._modules, *self._things]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules or name in self._things

@@ -1,0 +1,152 @@
+"""The decoded cache: every item decoded once into one memory-mapped uint8 array.
+
+Keyed by the source's fingerprint and the size, so it never goes stale. One builder at a time holds a lock;
+others wait and then find the finished folder. It is built beside its final name and renamed, so a builder
+killed half-way leaves nothing that could be mistaken for a cache; the next one removes the remains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from fastness.core.errors import BadInput
+from fastness.core.files import cache_root, disk_errors, write_json
+from fastness.core.hardware import cores
+from fastness.data.dataset import Dataset
+from fastness.data.decode import DamagedItem, decode
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[int, int], None]
+"""Called with (items done, items in all) now and then."""
+
+_VERSION = 1  # raise when decoding or resizing changes, so that old caches are not used
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """A dataset's pictures as pixels.
+
+    Attributes:
+        dataset: the items that could be decoded; the others are in its quarantine.
+        size: side in pixels.
+        pixels: uint8 ``[items of the source, 3, size, size]``, memory-mapped read-only.
+    """
+
+    dataset: Dataset
+    size: int
+    pixels: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, positions: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Return items at ``positions`` of the dataset as a uint8 tensor ``[B, 3, size, size]``."""
+        import torch
+
+        return torch.from_numpy(self.pixels[self.dataset.rows[positions]])
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield all items in order as uint8 tensors ``[<= size, 3, S, S]``."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def select(self, rows: npt.NDArray[np.generic]) -> DecodedImages:
+        """Return the pictures at ``rows`` (positions or a mask)."""
+        return DecodedImages(self.dataset.select(rows), self.size, self.pixels)
+
+
+def decoded(dataset: Dataset, size: int, progress: Progress | None = None) -> DecodedImages:
+    """Return the dataset's pictures as ``size`` × ``size`` pixels, decoding them if this was never done.
+
+    Raises:
+        BadInput: not one item can be decoded; names the first and its reason.
+        Failure: no room on the disk.
+    """
+    folder = cache_root() / "decoded" / f"{dataset.whole.fingerprint[:32]}-{size}-v{_VERSION}"
+    if not folder.exists():
+        with disk_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not folder.exists():
+                    _build(dataset, size, folder, progress)
+    damaged = {int(row): reason for row, reason in json.loads((folder / "damaged.json").read_text()).items()}
+    usable = dataset.without(damaged)
+    if not len(usable):
+        first = usable.quarantine[0] if usable.quarantine else None
+        example = f", e.g. {first.name}: {first.reason}" if first else ""
+        raise BadInput(f"{dataset.whole.source}: none of {len(dataset)} items can be decoded{example}")
+    return DecodedImages(usable, size, np.load(folder / "pixels.npy", mmap_mode="r"))
+
+
+def _build(dataset: Dataset, size: int, folder: Path, progress: Progress | None) -> None:
+    total = len(dataset.whole)
+    temporary = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed builder left; we hold the lock
+    temporary.mkdir()
+    try:
+        pixels = _allocate(temporary / "pixels.npy", (total, 3, size, size))
+        damaged: dict[int, str] = {}
+        blocks = [range(start, min(start + 128, total)) for start in range(0, total, 128)]
+        with ThreadPoolExecutor(cores()) as pool:
+            for block, found in zip(blocks, pool.map(partial(_decode_rows, dataset, pixels, size), blocks), strict=True):
+                damaged |= found
+                if progress:
+                    progress(block.stop, total)
+        pixels.flush()
+        write_json(temporary / "damaged.json", damaged)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _allocate(path: Path, shape: tuple[int, int, int, int]) -> np.memmap:  # type: ignore[type-arg]
+    """Make an array file whose room on the disk is reserved: a full disk refuses here, not in a write."""
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("rb+") as handle:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    return pixels
+
+
+def _decode_rows(dataset: Dataset, pixels: npt.NDArray[np.uint8], size: int, rows: range) -> dict[int, str]:
+    """Decode items into their rows; return the reasons of those that are damaged."""
+    damaged = {}
+    for row in rows:
+        try:
+            pixels[row] = decode_square(dataset.payloads.read(row), size)
+        except DamagedItem as error:
+            damaged[row] = str(error)
+        except OSError as error:
+            damaged[row] = f"cannot be read ({error.strerror or error})"
+    return damaged
+
+
+def decode_square(payload: bytes | npt.NDArray[np.generic], size: int) -> npt.NDArray[np.uint8]:
+    """Return one item as pixels uint8 ``[3, size, size]``.
+
+    Raises:
+        DamagedItem: it cannot be decoded.
+    """
+    import torch
+
+    from fastness.data.square import centred_square
+
+    array = decode(payload, wanted=size).transpose(2, 0, 1)
+    if array.shape[1:] == (size, size):
+        return array
+    # The copy also takes away the read-only mark that torch warns of.
+    return centred_square(torch.from_numpy(array.copy()), size).numpy()

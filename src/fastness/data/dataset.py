@@ -1,0 +1,161 @@
+"""The dataset: items of one modality, read on demand, with their manifest; read-only."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+from fastness.core.files import write_text
+from fastness.data import splits as _splits
+from fastness.data.manifest import Manifest, printable
+
+Rows = npt.NDArray[np.int64]
+
+
+class Payloads(Protocol):
+    """Where a dataset's raw items are read from, by their number in the manifest; safe in threads."""
+
+    def read(self, row: int) -> bytes | npt.NDArray[Any]:
+        """Return the encoded bytes of item ``row``, or its pixels as an array ``[H, W]`` or ``[H, W, C]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item that could not be used: its name and the reason, in one line each."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Items of one modality with optional labels, splits and groups.
+
+    Attributes:
+        whole: the manifest of everything the source holds; it keys the decoded cache.
+        payloads: where raw items are read from.
+        rows: which items of ``whole`` this dataset has, int64 ``[N]``, in order.
+        quarantine: items that were found unusable so far.
+        ignored: how many files were passed over because they are no data of this modality.
+    """
+
+    whole: Manifest
+    payloads: Payloads
+    rows: Rows
+    quarantine: tuple[Quarantined, ...] = field(default=())
+    ignored: int = 0
+    modality: str = "image"
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, payloads: Payloads, quarantine: Sequence[Quarantined] = (), ignored: int = 0
+    ) -> Dataset:
+        """Return the dataset of all items of ``manifest``."""
+        return cls(manifest, payloads, np.arange(len(manifest)), tuple(quarantine), ignored)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest of this dataset's own items."""
+        return self.whole if len(self.rows) == len(self.whole) and self._in_order else self.whole.select(self.rows)
+
+    @property
+    def _in_order(self) -> bool:
+        return bool(np.array_equal(self.rows, np.arange(len(self.whole))))
+
+    @property
+    def fingerprint(self) -> str:
+        """One SHA-256 for all items, labels and splits."""
+        return self.manifest.fingerprint
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """Class index of each item, -1 where unknown, or ``None``."""
+        return self.manifest.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes by index."""
+        return self.whole.class_names
+
+    def required_labels(self, purpose: str) -> npt.NDArray[np.int64]:
+        """Return the labels, or say what needs them.
+
+        Raises:
+            BadInput: the dataset has none.
+        """
+        if self.labels is None or (self.labels < 0).all():
+            raise BadInput(
+                f"{self.whole.source}: {purpose} needs labels; put the items in one folder a class, "
+                "or name the column with --label"
+            )
+        return self.labels
+
+    def select(self, rows: npt.NDArray[Any]) -> Dataset:
+        """Return the items at ``rows`` (positions in this dataset, or a boolean mask)."""
+        return replace(self, rows=self.rows[rows])
+
+    def labelled(self) -> Dataset:
+        """Return the items that have a label."""
+        return self.select(self.required_labels("this") >= 0)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits found in the source, in alphabetical order."""
+        found = self.manifest.splits
+        return () if found is None else tuple(sorted({str(name) for name in found} - {""}))
+
+    def split(self, name: str) -> Dataset:
+        """Return the items of the split ``name`` as the source has it.
+
+        Raises:
+            BadInput: there is no such split; the message lists those there are.
+        """
+        wanted = _splits.canonical(name)
+        if wanted not in self.split_names:
+            there = ", ".join(self.split_names) or "none"
+            raise BadInput(f"{self.whole.source}: no split '{name}'; there are: {there}")
+        assert self.manifest.splits is not None
+        return self.select(self.manifest.splits == wanted)
+
+    def divide(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
+        """Cut off a random ``share``: by group if groups exist, else stratified by label, else at random.
+
+        Returns:
+            the larger rest and the part cut off; no group is in both.
+        """
+        part = _splits.cut(len(self), share, seed, labels=self.labels, groups=self.manifest.groups)
+        return self.select(~part), self.select(part)
+
+    def without(self, damaged: dict[int, str]) -> Dataset:
+        """Return the dataset less the items of ``whole`` in ``damaged`` (row -> reason), which it lists."""
+        if not damaged:
+            return self
+        mine = [row for row in self.rows if int(row) in damaged]
+        found = [Quarantined(self.whole.names[row], damaged[int(row)]) for row in mine]
+        known = set(self.quarantine)
+        return replace(
+            self,
+            rows=self.rows[~np.isin(self.rows, mine)],
+            quarantine=self.quarantine + tuple(q for q in found if q not in known),
+        )
+
+    def write_quarantine(self, path: Path) -> None:
+        """Write the quarantined items to a CSV file with the columns ``item`` and ``reason``."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["item", "reason"])
+        writer.writerows([printable(q.name), q.reason] for q in self.quarantine)
+        write_text(path, text.getvalue())

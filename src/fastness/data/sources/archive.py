@@ -1,0 +1,172 @@
+"""A zip or tar of a folder tree, read in place."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastness.core.errors import BadInput
+from fastness.core.files import atomic_path, cache_root, disk_errors
+from fastness.data.dataset import Dataset, Quarantined
+from fastness.data.manifest import Manifest, hash_items, printable
+from fastness.data.sources import SOURCES, Columns
+from fastness.data.sources.tree import arrange, has_picture_signature, is_picture_name
+
+MAX_MEMBER = 1 << 29
+"""Members that unpack to more bytes are quarantined unread."""
+
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+@dataclass
+class ZipPayloads:
+    """Reads members of a zip; one reader at a time."""
+
+    archive: zipfile.ZipFile
+    names: list[str]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of member ``row``; a damaged member raises ``OSError``."""
+        with self._lock:
+            try:
+                return self.archive.read(self.names[row])
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+                raise OSError(f"damaged in the archive: {error}") from error
+
+
+@dataclass
+class TarPayloads:
+    """Reads members of an uncompressed tar at their offsets."""
+
+    path: Path
+    spans: list[tuple[int, int]]  # offset, size
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of member ``row``."""
+        offset, size = self.spans[row]
+        with self.path.open("rb") as handle:
+            handle.seek(offset)
+            data = handle.read(size)
+        if len(data) < size:
+            raise OSError("the archive ends within this item")
+        return data
+
+
+@SOURCES.register("archive")
+class ArchiveSource:
+    """Opens zip and tar files."""
+
+    def accepts(self, data: Any) -> bool:
+        """Files with a zip's or tar's name."""
+        return isinstance(data, Path) and data.is_file() and data.name.lower().endswith((".zip", *_TAR_SUFFIXES))
+
+    def open(self, data: Any, columns: Columns) -> Dataset:
+        """List and hash the members; damaged ones are quarantined."""
+        opened = _open_zip(data) if data.name.lower().endswith(".zip") else _open_tar(data)
+        names, payloads, quarantine, ignored = opened
+        good, hashes = [], []
+        for row, name in enumerate(names):
+            try:
+                hashes.append(hash_items([payloads.read(row)]))
+                good.append(row)
+            except OSError as error:
+                quarantine.append(Quarantined(printable(name), str(error)))
+        names = [names[row] for row in good]
+        labels, class_names, splits, groups = arrange(names, columns)
+        table = np.concatenate(hashes) if hashes else np.zeros((0, 32), np.uint8)
+        manifest = Manifest(names, table, labels, class_names, splits, groups, source=str(data))
+        return Dataset.of(manifest, _pick(payloads, good), quarantine, ignored)
+
+
+def _pick(payloads: ZipPayloads | TarPayloads, rows: list[int]) -> ZipPayloads | TarPayloads:
+    if isinstance(payloads, ZipPayloads):
+        return ZipPayloads(payloads.archive, [payloads.names[row] for row in rows])
+    return TarPayloads(payloads.path, [payloads.spans[row] for row in rows])
+
+
+def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], int]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BadInput(f"{path}: not readable as a zip ({error}); download or pack it again") from None
+    if any(info.flag_bits & 1 for info in archive.infolist()):
+        raise BadInput(f"{path}: is encrypted; unpack it with its password first")
+    names, quarantine, ignored = [], [], 0
+    for info in archive.infolist():
+        if info.is_dir() or _hidden(info.filename):
+            continue
+        if info.file_size > MAX_MEMBER:
+            quarantine.append(Quarantined(printable(info.filename), f"unpacks to {info.file_size:,} bytes"))
+        elif is_picture_name(info.filename) or _starts_like_picture(archive, info):
+            names.append(info.filename)
+        else:
+            ignored += 1
+    names = sorted(dict.fromkeys(names))
+    return names, ZipPayloads(archive, names), quarantine, ignored
+
+
+def _starts_like_picture(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(info) as member:
+            return has_picture_signature(member.read(16))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
+
+
+def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], int]:
+    plain = path if path.suffix == ".tar" else _unpacked(path)
+    spans: dict[str, tuple[int, int]] = {}
+    quarantine, ignored = [], 0
+    for member in _members(plain, path):
+        name = member.name.removeprefix("./")
+        if not member.isfile() or _hidden(name):
+            continue
+        if member.size > MAX_MEMBER:
+            quarantine.append(Quarantined(printable(name), f"unpacks to {member.size:,} bytes"))
+        elif is_picture_name(name):
+            spans[name] = (member.offset_data, member.size)
+        else:
+            ignored += 1
+    names = sorted(spans)
+    return names, TarPayloads(plain, [spans[name] for name in names]), quarantine, ignored
+
+
+def _members(plain: Path, path: Path) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(plain, "r:") as archive:
+            yield from archive
+    except tarfile.TarError as error:
+        raise BadInput(f"{path}: not readable as a tar ({error}); download or pack it again") from None
+
+
+def _unpacked(path: Path) -> Path:
+    """Return the plain tar of a compressed one, made once, since a compressed one cannot be read at an offset."""
+    stat = path.stat()
+    target = cache_root() / "unpacked" / f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}.tar"
+    if not target.exists():
+        import bz2
+        import gzip
+        import lzma
+
+        opener = {".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open}.get(path.suffix, gzip.open)
+        try:
+            with disk_errors(target), atomic_path(target) as temporary:
+                with opener(path, "rb") as packed, temporary.open("wb") as plain:
+                    shutil.copyfileobj(packed, plain, 1 << 20)
+        except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error, ValueError) as error:
+            raise BadInput(f"{path}: its compression is damaged ({error}); download or pack it again") from None
+    return target
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))

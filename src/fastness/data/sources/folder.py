@@ -1,0 +1,189 @@
+"""A folder tree of pictures; classes from folders if there are any, splits from folders of that name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+from fastness.core.files import atomic_path, cache_root, disk_errors
+from fastness.core.hardware import cores
+from fastness.data.dataset import Dataset, Quarantined
+from fastness.data.manifest import HashArray, Manifest, printable
+from fastness.data.sources import SOURCES, Columns
+from fastness.data.sources.tree import arrange, is_picture_name, looks_like_picture
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Relative paths of a tree with what tells whether a file changed: size, mtime, ctime (ns), inode."""
+
+    names: list[str]
+    stats: npt.NDArray[np.int64]  # [N, 4]
+
+
+@dataclass(frozen=True)
+class FolderPayloads:
+    """Reads files of a tree by their number."""
+
+    root: str
+    names: list[str]
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of file ``row``."""
+        with open(os.path.join(self.root, self.names[row]), "rb") as handle:  # noqa: PTH118, PTH123 - hot loop
+            return handle.read()
+
+
+@SOURCES.register("folder")
+class FolderSource:
+    """Opens a folder, or one picture file."""
+
+    def accepts(self, data: Any) -> bool:
+        """Any existing folder, and a single file that looks like a picture."""
+        return isinstance(data, Path) and (data.is_dir() or (data.is_file() and looks_like_picture(data)))
+
+    def open(self, data: Any, columns: Columns) -> Dataset:
+        """List, hash and arrange the files. Hashes of files that did not change come from the last time."""
+        root = data if data.is_dir() else data.parent
+        only = None if data.is_dir() else data.name
+        files, quarantine, ignored = _list(root, only)
+        hashes, unreadable = _hashes(root, files)
+        if unreadable:
+            keep = np.setdiff1d(np.arange(len(files.names)), list(unreadable))
+            quarantine += [Quarantined(printable(files.names[row]), why) for row, why in unreadable.items()]
+            files, hashes = _Files([files.names[i] for i in keep], files.stats[keep]), hashes[keep]
+        labels, class_names, splits, groups = arrange(files.names, columns)
+        manifest = Manifest(files.names, hashes, labels, class_names, splits, groups, source=str(data))
+        return Dataset.of(manifest, FolderPayloads(str(root), files.names), quarantine, ignored)
+
+
+def _list(root: Path, only: str | None) -> tuple[_Files, list[Quarantined], int]:
+    """Return the picture files below ``root`` in order of their paths, dangling links, and how many others."""
+    names: list[str] = []
+    stats: list[tuple[int, int, int, int]] = []
+    quarantine: list[Quarantined] = []
+    ignored = 0
+    for path, entry in _walk(root):
+        if only is not None and path != only:
+            continue
+        try:
+            stat = entry.stat()
+        except OSError as error:
+            loop = error.errno == errno.ELOOP
+            reason = "a link that leads to itself" if loop else "a link that leads nowhere" if entry.is_symlink() else "cannot be read"
+            quarantine.append(Quarantined(printable(path), reason))
+            continue
+        if is_picture_name(entry.name) or looks_like_picture(Path(entry.path)):
+            names.append(path)
+            stats.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+        else:
+            ignored += 1
+    order = sorted(range(len(names)), key=names.__getitem__)
+    table = np.array(stats, dtype=np.int64).reshape(-1, 4)[order]
+    return _Files([names[i] for i in order], table), quarantine, ignored
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield (relative path, entry) of all files; follows links to folders, each real folder once."""
+    seen = {os.path.realpath(root)}
+    pending = [("", str(root))]
+    while pending:
+        prefix, folder = pending.pop()
+        try:
+            scan = os.scandir(folder)
+        except PermissionError:
+            raise BadInput(f"{folder}: not allowed to read this folder; change its permissions or leave it out") from None
+        with scan:
+            for entry in scan:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else None
+                    if real is not None and (real in seen or _inside(folder, real)):
+                        continue
+                    seen.add(real or entry.path)
+                    pending.append((f"{prefix}{entry.name}/", entry.path))
+                elif entry.is_file() or entry.is_symlink():
+                    yield f"{prefix}{entry.name}", entry
+
+
+def _inside(folder: str, ancestor: str) -> bool:
+    """Whether a link to ``ancestor`` from within ``folder`` would lead round in a circle."""
+    real = os.path.realpath(folder)
+    return real == ancestor or real.startswith(ancestor.rstrip("/") + "/")
+
+
+def _hashes(root: Path, files: _Files) -> tuple[HashArray, dict[int, str]]:
+    """Return SHA-256 of each file, reading only those that are new or changed; and those unreadable."""
+    known = cache_root() / "manifests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.arrow"
+    hashes, fresh = _remembered(known, files)
+    unreadable: dict[int, str] = {}
+    if len(fresh):
+        blocks = np.array_split(fresh, max(1, len(fresh) // 512))
+        with ThreadPoolExecutor(cores()) as pool:
+            for found, bad in pool.map(lambda rows: _hash_rows(root, files, rows), blocks):
+                unreadable |= bad
+                for row, digest in found:
+                    hashes[row] = np.frombuffer(digest, np.uint8)
+        if not unreadable:
+            _remember(known, files, hashes)
+    return hashes, unreadable
+
+
+def _hash_rows(root: Path, files: _Files, rows: npt.NDArray[np.int64]) -> tuple[list[tuple[int, bytes]], dict[int, str]]:
+    payloads = FolderPayloads(str(root), files.names)
+    found, bad = [], {}
+    for row in rows.tolist():
+        try:
+            found.append((row, hashlib.sha256(payloads.read(row)).digest()))
+        except OSError as error:
+            bad[row] = f"cannot be read ({error.strerror})"
+    return found, bad
+
+
+def _remembered(known: Path, files: _Files) -> tuple[HashArray, npt.NDArray[np.int64]]:
+    """Return hashes remembered for unchanged files, and the numbers of those that must be read."""
+    import pyarrow as pa
+
+    hashes = np.zeros((len(files.names), 32), np.uint8)
+    everything = np.arange(len(files.names))
+    try:
+        with pa.memory_map(str(known)) as handle:
+            table = pa.ipc.open_file(handle).read_all()
+            old_names = [os.fsdecode(name) for name in table["name"].to_pylist()]
+            old_stats = np.stack([table[c].to_numpy() for c in ("size", "mtime", "ctime", "inode")], axis=1)
+            old_hashes = np.frombuffer(b"".join(table["sha256"].to_pylist()), np.uint8).reshape(-1, 32)
+    except (OSError, pa.ArrowInvalid, KeyError):
+        return hashes, everything  # never opened before, or written by another version: read all
+    if old_names == files.names:
+        same = (old_stats == files.stats).all(1)
+        hashes[same] = old_hashes[same]
+        return hashes, everything[~same]
+    position = {name: i for i, name in enumerate(old_names)}
+    at = np.array([position.get(name, -1) for name in files.names], np.int64)
+    same = at >= 0
+    same[same] = (old_stats[at[same]] == files.stats[same]).all(1)
+    hashes[same] = old_hashes[at[same]]
+    return hashes, everything[~same]
+
+
+def _remember(known: Path, files: _Files, hashes: HashArray) -> None:
+    import pyarrow as pa
+
+    columns = {"name": pa.array([os.fsencode(name) for name in files.names], pa.binary())}
+    columns |= {c: pa.array(files.stats[:, i]) for i, c in enumerate(("size", "mtime", "ctime", "inode"))}
+    columns["sha256"] = pa.array([row.tobytes() for row in hashes], pa.binary(32))
+    table = pa.table(columns)
+    with disk_errors(known), atomic_path(known) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)

@@ -1,0 +1,173 @@
+"""Parquet in the Hugging Face image layout: a column of ``{bytes, path}`` or of bytes, and columns beside it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+from fastness.data.dataset import Dataset
+from fastness.data.manifest import Manifest, hash_items
+from fastness.data.sources import SOURCES, Columns
+from fastness.data.sources.arrays import encode_labels
+from fastness.data.splits import canonical, is_split
+
+_LABELS = ("label", "labels", "class", "target", "fine_label")
+
+
+@dataclass
+class ParquetPayloads:
+    """Reads encoded pictures by row; keeps the row groups last read, since readers go in order."""
+
+    files: list[Path]
+    column: str
+    starts: npt.NDArray[np.int64]  # first row of each row group over all files
+    groups: list[tuple[int, int]]  # (file, row group)
+    _recent: dict[int, list[bytes]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, row: int) -> bytes:
+        """Return the encoded bytes of ``row``; a missing value is empty bytes."""
+        group = int(np.searchsorted(self.starts, row, side="right")) - 1
+        with self._lock:
+            if group not in self._recent:
+                if len(self._recent) >= 2:
+                    self._recent.pop(next(iter(self._recent)))
+                self._recent[group] = self._load(group)
+            items = self._recent[group]
+        return items[row - int(self.starts[group])]
+
+    def _load(self, group: int) -> list[bytes]:
+        import pyarrow.parquet as pq
+
+        file, number = self.groups[group]
+        values = pq.ParquetFile(self.files[file]).read_row_group(number, columns=[self.column])[self.column]
+        return [_bytes(value) for value in values.to_pylist()]
+
+
+@SOURCES.register("parquet")
+class ParquetSource:
+    """Opens a Parquet file or a folder of them; files named after a split are that split."""
+
+    def accepts(self, data: Any) -> bool:
+        """A ``.parquet`` file, or a folder with such files at its top."""
+        if not isinstance(data, Path):
+            return False
+        return (data.suffix == ".parquet" and data.is_file()) or (data.is_dir() and bool(_files(data)))
+
+    def open(self, data: Any, columns: Columns) -> Dataset:
+        """Hash every picture's bytes, a row group at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        files = _files(data) if data.is_dir() else [data]
+        try:
+            opened = [pq.ParquetFile(file) for file in files]
+            schema = opened[0].schema_arrow
+            files, opened = _alike(files, opened)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BadInput(f"{data}: not readable as Parquet ({str(error).splitlines()[0]})") from None
+        image = _image_column(schema, columns.image, data)
+        label = _named(schema, columns.label, _LABELS, data)
+        rows = [(f, g, o.metadata.row_group(g).num_rows) for f, o in enumerate(opened) for g in range(o.num_row_groups)]
+        lengths = np.array([n for _, _, n in rows], np.int64)
+        payloads = ParquetPayloads(files, image, np.cumsum(lengths) - lengths, [(f, g) for f, g, _ in rows])
+        total = int(lengths.sum())
+        hashes = hash_items(payloads.read(row) for row in range(total))
+        numbers, names = _labels(opened, schema, label, total, str(data))
+        manifest = Manifest(
+            names=[f"{files[f].name} row {i}" for f, o in enumerate(opened) for i in range(o.metadata.num_rows)],
+            hashes=hashes,
+            labels=numbers,
+            class_names=names,
+            splits=_splits(files, opened, columns.split),
+            groups=_texts(opened, _named(schema, columns.group, (), data)),
+            source=str(data),
+        )
+        return Dataset.of(manifest, payloads)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def _alike(files: list[Path], opened: list[Any]) -> tuple[list[Path], list[Any]]:
+    """Keep splits apart from strangers: with files named after splits, others are not part of the set."""
+    named = [i for i, file in enumerate(files) if is_split(file.stem.split("-")[0])]
+    keep = named or range(len(files))
+    return [files[i] for i in keep], [opened[i] for i in keep]
+
+
+def _image_column(schema: Any, wanted: str | None, path: Path) -> str:
+    import pyarrow as pa
+
+    def holds_pictures(kind: Any) -> bool:
+        inner = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        return bool(inner or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    found = [f.name for f in schema if holds_pictures(f.type)]
+    if wanted is not None and wanted in found:
+        return wanted
+    if wanted is not None or not found:
+        there = ", ".join(schema.names)
+        missing = f"column '{wanted}' holds no pictures" if wanted else "no column holds pictures (bytes, or {bytes, path})"
+        raise BadInput(f"{path}: {missing}; columns: {there}")
+    return next((name for name in ("image", "img") if name in found), found[0])
+
+
+def _named(schema: Any, wanted: str | None, usual: tuple[str, ...], path: Path) -> str | None:
+    if wanted == "none":
+        return None
+    if wanted is not None and wanted not in schema.names:
+        raise BadInput(f"{path}: no column '{wanted}'; columns: {', '.join(schema.names)}")
+    return wanted or next((name for name in usual if name in schema.names), None)
+
+
+def _column(opened: list[Any], name: str) -> list[Any]:
+    return [value for file in opened for value in file.read(columns=[name])[name].to_pylist()]
+
+
+def _texts(opened: list[Any], name: str | None) -> npt.NDArray[np.str_] | None:
+    return None if name is None else np.array([str(v) for v in _column(opened, name)], np.str_)
+
+
+def _labels(
+    opened: list[Any], schema: Any, label: str | None, n: int, source: str
+) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+    """Return class numbers and names; names from Hugging Face's metadata or a ``class_name`` column."""
+    if label is None:
+        return None, ()
+    values = _column(opened, label)
+    numbers, names = encode_labels(values, n, source)
+    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = described.get("info", {}).get("features", {}).get(label, {})
+    if isinstance(feature, dict) and feature.get("names"):
+        return np.array([-1 if v is None else int(v) for v in values], np.int64), tuple(feature["names"])
+    if "class_name" in schema.names and numbers is not None:
+        called = dict(zip(numbers.tolist(), _column(opened, "class_name"), strict=True))
+        return numbers, tuple(str(called.get(i, name)) for i, name in enumerate(names))
+    return numbers, names
+
+
+def _splits(files: list[Path], opened: list[Any], column: str | None) -> npt.NDArray[np.str_] | None:
+    if column not in (None, "none"):
+        assert column is not None
+        if any(column not in file.schema_arrow.names for file in opened):
+            raise BadInput(f"{files[0]}: no column '{column}'; columns: {', '.join(opened[0].schema_arrow.names)}")
+        return np.array([canonical(str(v)) for v in _column(opened, column)], np.str_)
+    stems = [file.stem.split("-")[0] for file in files]
+    if column == "none" or not any(is_split(stem) for stem in stems):
+        return None
+    rows = [file.metadata.num_rows for file in opened]
+    return np.array([canonical(stem) for stem, n in zip(stems, rows, strict=True) for _ in range(n)], np.str_)
+
+
+def _bytes(value: Any) -> bytes:
+    inner = value.get("bytes") if isinstance(value, dict) else value
+    return inner if isinstance(inner, bytes) else b""

@@ -1,0 +1,80 @@
+"""What folder trees and archives share: which files are pictures, and what their folders mean."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.data.manifest import UNLABELLED
+from fastness.data.sources import Columns
+from fastness.data.splits import canonical, is_split
+
+_PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .tga .jp2 .ico .avif".split()
+)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P4\n", b"P5\n", b"P6\n")
+
+Arrangement = tuple[
+    npt.NDArray[np.int64] | None, tuple[str, ...], npt.NDArray[np.str_] | None, npt.NDArray[np.str_] | None
+]
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file's name ends as pictures' names do."""
+    dot = name.rfind(".")
+    return dot >= 0 and name[dot:].lower() in _PICTURE_SUFFIXES
+
+
+def has_picture_signature(head: bytes) -> bool:
+    """Whether a file's first 16 bytes are those of a common picture format."""
+    return head.startswith(_SIGNATURES) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+
+
+def looks_like_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name or, failing that, by its first bytes."""
+    if is_picture_name(path.name):
+        return True
+    try:
+        with path.open("rb") as handle:
+            return has_picture_signature(handle.read(16))
+    except OSError:
+        return False
+
+
+def arrange(names: list[str], columns: Columns) -> Arrangement:
+    """Read labels, class names, splits and groups off relative paths.
+
+    Folders that all files share mean nothing and are passed over. Then a folder named ``train``, ``val``,
+    ``validation`` or ``test`` is a split, and the folder below it the class. Fewer than two classes are none.
+    """
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    depth = _shared_depth(folders, columns)
+    folders = [parts[depth:] for parts in folders]
+    has_splits = columns.split != "none" and any(parts and is_split(parts[0]) for parts in folders)
+    splits = None
+    if has_splits:
+        splits = np.array([canonical(p[0]) if p and is_split(p[0]) else "" for p in folders], dtype=np.str_)
+        folders = [p[1:] if p and is_split(p[0]) else p for p in folders]
+    groups = None
+    if columns.group is not None:
+        groups = np.array([str(PurePosixPath(name).parent) for name in names], dtype=np.str_)
+    classes = sorted({p[0] for p in folders if p})
+    if columns.label == "none" or len(classes) < 2:
+        return None, (), splits, groups
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)
+    return labels, tuple(classes), splits, groups
+
+
+def _shared_depth(folders: list[tuple[str, ...]], columns: Columns) -> int:
+    """Return how many leading folders all files have in common, stopping before a split."""
+    distinct = set(folders)
+    depth = 0
+    while distinct and all(len(parts) > depth for parts in distinct):
+        heads = {parts[depth] for parts in distinct}
+        if len(heads) > 1 or (columns.split != "none" and is_split(next(iter(heads)))):
+            break
+        depth += 1
+    return depth

@@ -1,0 +1,103 @@
+"""ResNet (He et al. 2016, arXiv 1512.03385) with a stem for small or for large images and any width.
+
+This file needs nothing but torch, so that other programs can build the very same network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 × 3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(inputs, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(inputs, width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, C, H, W]`` to ``[B, width, H / stride, W / stride]``."""
+        out = torch.relu_(self.bn1(self.conv1(x)))
+        return torch.relu_(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1 × 1, 3 × 3, 1 × 1 convolutions and a shortcut; four times as many channels come out."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(inputs, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = _conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
+        self.shortcut = _shortcut(inputs, 4 * width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, C, H, W]`` to ``[B, 4 * width, H / stride, W / stride]``."""
+        out = torch.relu_(self.bn1(self.conv1(x)))
+        out = torch.relu_(self.bn2(self.conv2(out)))
+        return torch.relu_(self.bn3(self.conv3(out)) + self.shortcut(x))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class ResNet(nn.Module):
+    """The network up to and with global average pooling.
+
+    Attributes:
+        dim: length of the output vector.
+        blocks: the parts in order, for freezing all but the last few.
+    """
+
+    def __init__(self, depth: int, width: int, stem: str, in_channels: int = 3) -> None:
+        super().__init__()
+        block = Bottleneck if depth >= 50 else BasicBlock
+        kernel, stride = (3, 1) if stem == "small" else (7, 2)
+        parts = [_conv(in_channels, width, kernel, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        if stem == "imagenet":
+            parts.append(nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(*parts)
+        blocks: list[nn.Module] = []
+        channels = width
+        for stage, count in enumerate(_LAYERS[depth]):
+            for position in range(count):
+                stride = 2 if stage > 0 and position == 0 else 1
+                blocks.append(block(channels, width << stage, stride))
+                channels = (width << stage) * block.expansion
+        self.blocks = nn.Sequential(*blocks)
+        self.dim = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, in_channels, H, W]`` to features ``[B, dim]``."""
+        out: torch.Tensor = self.blocks(self.stem(x))
+        return out.mean((2, 3))
+
+
+def resnet(depth: int, width: int = 64, stem: str = "imagenet", in_channels: int = 3) -> ResNet:
+    """Return a ResNet.
+
+    Args:
+        depth: 18, 34 or 50.
+        width: channels of the first stage; 64 is the published network.
+        stem: ``small`` (3 × 3, no pooling: for images up to 64 px) or ``imagenet`` (7 × 7 and pooling).
+    """
+    return ResNet(depth, width, stem, in_channels)

@@ -1,0 +1,1 @@
+"""What compares vectors: small pure functions, one file each."""

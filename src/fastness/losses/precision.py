@@ -1,0 +1,36 @@
+"""Losses compute in float32 whatever the precision around them: similarities over a small temperature
+leave bfloat16's 8 bits no room."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+import torch.nn.functional as F
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_float32(loss: Callable[P, T]) -> Callable[P, T]:
+    """Return ``loss`` run outside autocast with its floating-point tensor arguments in float32."""
+
+    @functools.wraps(loss)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), "cpu")
+
+        def widen(value: object) -> object:
+            narrow = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+            return value.float() if narrow else value  # type: ignore[union-attr]
+
+        with torch.autocast(device, enabled=False):
+            return loss(*map(widen, args), **{k: widen(v) for k, v in kwargs.items()})  # type: ignore[arg-type]
+
+    return run
+
+
+def normalised(z: torch.Tensor) -> torch.Tensor:
+    """Return rows of length 1; a zero row stays zero and gives no NaN."""
+    return F.normalize(z, dim=-1, eps=1e-8)

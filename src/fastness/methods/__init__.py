@@ -1,0 +1,19 @@
+"""How views, encoder, heads and loss meet: one readable file a method, one line here to register it."""
+
+from __future__ import annotations
+
+from fastness.core.registry import Registry
+from fastness.methods.base import Defaults, Method, Outcome
+
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    "fastness.methods",
+    {
+        "simclr": "simclr",
+        "moco": "moco",
+        "byol": "byol",
+        "supervised": "supervised",
+    },
+)
+
+__all__ = ["METHODS", "Defaults", "Method", "Outcome"]

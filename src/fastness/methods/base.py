@@ -1,0 +1,102 @@
+"""What every method is: a module from views to a loss and embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from fastness.core.errors import BadInput
+from fastness.encoders import Encoder
+from fastness.views.image import ViewSpec
+
+
+@dataclass
+class Outcome:
+    """What one step gives.
+
+    Attributes:
+        loss: a scalar with a gradient.
+        embeddings: one detached ``[B, D]`` of encoder features for each view that went through the encoder.
+        watch: further scalars worth logging.
+    """
+
+    loss: torch.Tensor
+    embeddings: list[torch.Tensor]
+    watch: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a method trains best when nothing else is asked."""
+
+    views: tuple[ViewSpec, ...]
+    batch_size: int = 256
+    optimizer: str = "sgd"
+    lr: float = 0.06
+    weight_decay: float = 5e-4
+    temperature: float = 0.2
+    epochs: float = 100
+
+
+class Method(nn.Module):
+    """Encoder, heads and loss, and whatever teacher or queue belongs to them.
+
+    A subclass has ``defaults``, ``options`` (its own options and their default values), ``__init__``, and
+    ``forward(views, labels) -> Outcome``. It knows nothing of optimisers, devices, precision or logging.
+
+    Args:
+        encoder: the student.
+        temperature: of the loss, where it has one.
+        classes: number of classes, 0 without labels.
+        options: changes to ``options``; unknown names are refused.
+    """
+
+    defaults: ClassVar[Defaults]
+    options: ClassVar[dict[str, Any]] = {}
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
+        super().__init__()
+        for name, value in options.items():
+            if name not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise BadInput(f"{type(self).__name__} has no option '{name}'; it has: {known}")
+            if not isinstance(value, int | float):
+                raise BadInput(f"option {name} = {value!r} should be a number")
+        self.encoder = encoder
+        self.temperature = temperature
+        self.classes = classes
+        self.settings: dict[str, Any] = {**self.options, **options}
+
+    def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
+        """Return the loss of a batch.
+
+        Args:
+            views: for each view float ``[B, 3, S, S]``, normalised.
+            labels: int64 ``[B]``, -1 where unknown; only methods that need labels look at them.
+        """
+        raise NotImplementedError("abstract: a method defines forward")
+
+    def after_step(self, progress: float) -> None:
+        """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
+
+    def encode(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return features ``[B, D]`` of each view; views of equal size go through the encoder together."""
+        features: list[torch.Tensor] = []
+        start = 0
+        while start < len(views):
+            stop = start
+            while stop < len(views) and views[stop].shape == views[start].shape:
+                stop += 1
+            features += self.encoder(torch.cat(list(views[start:stop]))).chunk(stop - start)
+            start = stop
+        return features
+
+
+def detached(features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the features without their graph, for those who watch."""
+    return [f.detach() for f in features]

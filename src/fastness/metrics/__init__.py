@@ -1,0 +1,1 @@
+"""What counts: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""The loop: schedule, budget, checkpoint, collapse watch, progress."""

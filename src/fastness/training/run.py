@@ -1,0 +1,240 @@
+"""A whole run: from data and a recipe to a bundle, resumable at any point."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+from torch import nn
+
+from fastness import bundle as bundles
+from fastness.core import hardware
+from fastness.core.errors import BadInput
+from fastness.core.files import disk_errors
+from fastness.core.recipe import Recipe
+from fastness.core.seeds import derive, numpy_generator
+from fastness.data import open_data
+from fastness.data.cache import DecodedImages, decoded
+from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders.encoder import pixel_statistics
+from fastness.methods import METHODS, Method
+from fastness.training import checkpoint, plan
+from fastness.training.batches import Batches
+from fastness.training.events import Events, make_loggers
+from fastness.training.loop import Loop, Settings
+from fastness.training.online_knn import PROTOCOL, OnlineKNN
+from fastness.training.optimizers import make_optimizer
+from fastness.training.progress import Display
+from fastness.views.image import ImageViews, ViewSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where everything lies.
+        bundle: the bundle's folder.
+        id: the bundle's id.
+        recipe: complete.
+        steps: how many were made.
+        knn: the last online kNN accuracy, if there were labels.
+        quarantined: how many items could not be used.
+    """
+
+    folder: Path
+    bundle: Path
+    id: str
+    recipe: Recipe
+    steps: int
+    seconds: float
+    knn: float | None
+    quarantined: int
+
+
+def train(
+    data: Any,
+    recipe: Recipe,
+    out: Path,
+    *,
+    columns: dict[str, str | None] | None = None,
+    encoder: nn.Module | None = None,
+    settings: Settings | None = None,
+    loggers: list[str] | None = None,
+    display: Display | None = None,
+) -> Run:
+    """Train an encoder and write ``out/bundle``, ``out/events.jsonl`` and ``out/quarantine.csv``.
+
+    A folder that holds an unfinished run of the same recipe and data is resumed.
+
+    Args:
+        data: see `open_data`; of a set with splits only ``train`` is learnt from.
+        recipe: what was asked; open fields are chosen.
+        out: the run's folder.
+        columns: see `open_data`.
+        encoder: a module of the user's own, ``[B, 3, S, S]`` to ``[B, D]``, instead of the recipe's.
+        settings, loggers, display: what the run shows and keeps on the way.
+
+    Raises:
+        BadInput: the data or an option is unusable, or the folder holds another run.
+        Failure: see `Loop.run`.
+    """
+    display = display or Display(quiet=True)
+    began = time.perf_counter()
+    dataset = open_data(data, **(columns or {}))
+    part = plan.training_part(dataset)
+    device = plan.device_of(recipe)
+    init = _initial(recipe)
+    asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
+    assert recipe.size is not None
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            _refuse_foreign(out, recipe, part.fingerprint)
+            images = decoded(part, recipe.size, display.decoding)
+            images.dataset.write_quarantine(out / "quarantine.csv")
+            _enough(images, recipe)
+            display.say(_words(asked, recipe, images, device))
+            return _train(images, recipe, out, device, init, encoder, settings, loggers, display, began)
+    except Timeout:
+        raise BadInput(f"{out}: another process is training here; choose another --out") from None
+    finally:
+        display.close()
+
+
+def _train(
+    images: DecodedImages, recipe: Recipe, out: Path, device: torch.device, init: bundles.Bundle | None,
+    module: nn.Module | None, settings: Settings | None, loggers: list[str] | None, display: Display, began: float,
+) -> Run:  # fmt: skip
+    method, views = assemble(images, recipe, init, module)
+    fabric = Fabric(
+        accelerator=device.type, devices=1, precision="bf16-mixed" if recipe.precision == "bf16" else "32-true"
+    )
+    method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.compile:
+        method.encoder.backbone.compile()
+    assert recipe.optimizer and recipe.lr and recipe.batch_size is not None and recipe.weight_decay is not None
+    optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
+    batches = Batches(images, views, recipe.batch_size, recipe.seed, device)
+    loop = Loop(fabric, method, optimizer, batches, recipe, out, settings or Settings())
+    if loop.checkpoint_path.exists():
+        loop.resume()
+        display.say(f"resumed at step {loop.step} of {loop.total}")
+    else:
+        loop.fix_length()
+        loop.save()
+    events = Events(out / "events.jsonl", loop.step, make_loggers(loggers or [], out))
+    try:
+        events.write(
+            "start", step=loop.step, total=loop.total, recipe=recipe.digest_fields(),
+            data=images.dataset.fingerprint, hardware=hardware.describe(), knn_protocol=PROTOCOL,
+            quarantined=len(images.dataset.quarantine), parameters=sum(p.numel() for p in method.encoder.parameters()),
+        )  # fmt: skip
+        knn = OnlineKNN(images, recipe.seed)
+        display.start(loop.total, loop.step)
+        loop.run(events, display, knn)
+        identity = bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
+        events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began)
+    finally:
+        events.close()
+    return Run(
+        out, out / "bundle", identity, recipe, loop.total, time.perf_counter() - began, display.newest_knn,
+        len(images.dataset.quarantine),
+    )  # fmt: skip
+
+
+def assemble(
+    images: DecodedImages, recipe: Recipe, init: bundles.Bundle | None = None, module: nn.Module | None = None
+) -> tuple[Method, ImageViews]:
+    """Return the method with its encoder, initialised from the seed, and the views it learns from.
+
+    Args:
+        images: what it will learn from; sets the normalisation and the number of classes.
+        recipe: complete.
+    """
+    assert recipe.size and recipe.temperature
+    kind = METHODS.get(recipe.method)
+    classes = 0
+    if kind.needs_labels:
+        images.dataset.required_labels(f"--method {recipe.method}")
+        classes = len(images.dataset.class_names)
+    torch.manual_seed(derive(recipe.seed, "weights"))
+    encoder = _encoder(images, recipe, init, module)
+    if recipe.unfreeze is not None:
+        encoder.freeze_all_but(recipe.unfreeze)
+    torch.manual_seed(derive(recipe.seed, "heads"))
+    method = kind(encoder, recipe.temperature, classes, **recipe.options)
+    specs = [spec.changed(recipe.views) for spec in kind.defaults.views]
+    return method, ImageViews(specs, recipe.size, encoder.spec.mean, encoder.spec.std)
+
+
+def _encoder(images: DecodedImages, recipe: Recipe, init: bundles.Bundle | None, module: nn.Module | None) -> Encoder:
+    assert recipe.size
+    if init is not None:
+        spec = EncoderSpec(**{**vars(init.encoder.spec), "size": recipe.size})
+        start = build(spec)
+        start.load_state_dict(init.encoder.state_dict())
+        return start
+    sample = numpy_generator(recipe.seed, "statistics").permutation(len(images))[:2000]
+    mean, std = pixel_statistics(images.batch(np.sort(sample)))
+    if module is not None:
+        return build(EncoderSpec("module", recipe.size, {}, tuple(mean), tuple(std)), module)
+    options = {"width": recipe.width, "stem": recipe.stem}
+    kept = {k: v for k, v in options.items() if v is not None and not recipe.encoder.startswith("timm:")}
+    return build(EncoderSpec(recipe.encoder, recipe.size, kept, tuple(mean), tuple(std)))
+
+
+def _initial(recipe: Recipe) -> bundles.Bundle | None:
+    if recipe.init is None:
+        return None
+    if recipe.init.startswith("timm:"):
+        from fastness.bundle.adopt import from_timm
+
+        return from_timm(recipe.init)
+    return bundles.load(recipe.init)
+
+
+def _kept(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """Return the recipe as the bundle keeps it: with the number of steps that a budget came to."""
+    return {**recipe.digest_fields(), "steps_made": steps}
+
+
+def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
+    """Refuse a folder whose checkpoint belongs to another recipe or other data."""
+    path = out / checkpoint.NAME
+    if not path.exists():
+        return
+    theirs, ours = checkpoint.read_state(path)["recipe"], recipe.digest_fields()
+    for name in ours:
+        if theirs.get(name) != ours[name]:
+            raise BadInput(
+                f"{out}: holds a run with {name} = {theirs.get(name)}, not {ours[name]}; choose another --out or delete it"
+            )
+
+
+def _enough(images: DecodedImages, recipe: Recipe) -> None:
+    if len(images) < 2:
+        raise BadInput(f"{images.dataset.whole.source}: {len(images)} usable item; learning by comparison needs at least 2")
+
+
+def _words(asked: Recipe, recipe: Recipe, images: DecodedImages, device: torch.device) -> str:
+    """Return what will be done and what was chosen, in a line or two."""
+    chosen = [name for name in type(recipe).model_fields if getattr(asked, name) != getattr(recipe, name)]
+    bad = len(images.dataset.quarantine)
+    picked = ", ".join(f"{name.replace('_', '-')} {getattr(recipe, name)}" for name in chosen)
+    lines = [
+        f"{recipe.method} on {len(images):,} items at {recipe.size} px, {recipe.encoder}, {device.type}"
+        + (f" ({bad} quarantined, see quarantine.csv)" if bad else "")
+    ]
+    if picked:
+        lines.append(f"chosen for you: {picked}")
+    if recipe.precision == "bf16" and device.type == "cpu":
+        lines.append("this processor has AMX: computing in bfloat16, channels last")
+    return "\n".join(lines)

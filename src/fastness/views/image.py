@@ -1,0 +1,179 @@
+"""Views of images: which operations, how strong, how many; and the call that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from fastness.core.errors import BadInput
+from fastness.views import blur, colour, geometry
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One kind of view: crop, flip, colour jitter, grayscale, blur, solarise, in this order.
+
+    Attributes:
+        count: how many views of this kind an item gets.
+        size: side in pixels, as a share of the image's side (multi-crop's small views have less than 1).
+        scale: range of the crop's area as a share of the image.
+        ratio: range of the crop's width over height.
+        flip, jitter, gray, blur, solarise: probabilities.
+        brightness, contrast, saturation: factors are uniform in 1 ± this, not below 0.
+        hue: the shift is uniform in ± this, in circles.
+        sigma: range of the blur's standard deviation in pixels.
+    """
+
+    count: int = 2
+    size: float = 1.0
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    gray: float = 0.2
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
+
+    def changed(self, changes: dict[str, Any]) -> ViewSpec:
+        """Return this spec with ``changes``.
+
+        Raises:
+            BadInput: an unknown field or a value out of its range.
+        """
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise BadInput(f"unknown view option '{name}'; known: {', '.join(sorted(known))}")
+        made = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        spec = replace(self, **made)
+        for name in ("flip", "jitter", "gray", "blur", "solarise"):
+            if not 0 <= getattr(spec, name) <= 1:
+                raise BadInput(f"view option {name} = {getattr(spec, name)} is no probability; give 0 to 1")
+        if not (spec.count >= 1 and 0 < spec.size <= 4 and 0 < spec.scale[0] <= spec.scale[1] <= 1):
+            raise BadInput("view options need count >= 1, 0 < size <= 4 and 0 < scale[0] <= scale[1] <= 1")
+        if not 0 <= spec.hue <= 0.5:
+            raise BadInput(f"view option hue = {spec.hue} is out of range; give 0 to 0.5")
+        return spec
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-able values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What was drawn for one view of each of ``B`` items; all tensors have ``B`` rows."""
+
+    boxes: torch.Tensor  # [B, 4]
+    flip: torch.Tensor  # bool [B]
+    jitter: torch.Tensor  # bool [B]
+    factors: torch.Tensor  # [B, 4]: brightness, contrast, saturation, hue shift
+    order: torch.Tensor  # int64 [B, 4]
+    gray: torch.Tensor  # bool [B]
+    blur: torch.Tensor  # bool [B]
+    sigma: torch.Tensor  # [B]
+    solarise: torch.Tensor  # bool [B]
+
+
+def draw(spec: ViewSpec, n: int, height: int, width: int, generator: torch.Generator) -> ViewParameters:
+    """Draw the parameters of one view for ``n`` items, each item its own."""
+    device = generator.device
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    boxes = geometry.random_boxes(n, height, width, spec.scale, spec.ratio, generator)
+    strength = torch.tensor([spec.brightness, spec.contrast, spec.saturation], device=device)
+    low = (1 - strength).clamp_min(0)
+    factors = torch.cat([low + (1 + strength - low) * uniform(n, 3), spec.hue * (2 * uniform(n, 1) - 1)], 1)
+    happens = uniform(n, 5)
+    sigma = spec.sigma[0] + (spec.sigma[1] - spec.sigma[0]) * uniform(n)
+    return ViewParameters(
+        boxes=boxes,
+        flip=happens[:, 0] < spec.flip,
+        jitter=happens[:, 1] < spec.jitter,
+        factors=factors,
+        order=uniform(n, 4).argsort(1),
+        gray=happens[:, 2] < spec.gray,
+        blur=happens[:, 3] < spec.blur,
+        sigma=sigma,
+        solarise=happens[:, 4] < spec.solarise,
+    )
+
+
+def apply(images: torch.Tensor, drawn: ViewParameters, size: int, spec: ViewSpec) -> torch.Tensor:
+    """Make one view of each image.
+
+    Args:
+        images: float in [0, 1], ``[B, 3, H, W]``.
+        drawn: the parameters.
+        size: side of the result in pixels.
+
+    Returns:
+        float in [0, 1], ``[B, 3, size, size]``.
+    """
+    out = geometry.resized_crop(images, drawn.boxes, size, drawn.flip)
+    if spec.jitter:
+        out = colour.jitter(out, drawn.factors, drawn.order, drawn.jitter)
+    if spec.gray:
+        out = colour.grayscale(out, drawn.gray)
+    if spec.blur:
+        out = blur.gaussian_blur(out, drawn.sigma, drawn.blur, blur.kernel_size(size))
+    if spec.solarise:
+        out = colour.solarise(out, drawn.solarise)
+    return out
+
+
+class ImageViews:
+    """Makes the views of a batch; the same generator state gives the same views.
+
+    Args:
+        specs: the kinds of views.
+        size: side of a full-size view in pixels; others are rounded to a multiple of 4.
+        mean, std: per-channel normalisation of the encoder, on [0, 1].
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ViewSpec],
+        size: int,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        self.specs = tuple(specs)
+        self.size = size
+        self.mean = torch.tensor(mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(std).view(1, 3, 1, 1)
+
+    @property
+    def count(self) -> int:
+        """Number of views of an item."""
+        return sum(spec.count for spec in self.specs)
+
+    def side(self, spec: ViewSpec) -> int:
+        """Side in pixels of the views of ``spec``."""
+        return self.size if spec.size == 1 else max(8, 4 * round(self.size * spec.size / 4))
+
+    def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        """Return ``count`` views of a uint8 batch ``[B, 3, H, W]``.
+
+        Each is float32 ``[B, 3, side, side]``, normalised, channels last, on the batch's device, which must
+        be the generator's.
+        """
+        images = batch.float().div_(255)
+        mean, std = self.mean.to(batch.device), self.std.to(batch.device)
+        views = []
+        for spec in self.specs:
+            for _ in range(spec.count):
+                drawn = draw(spec, len(images), images.shape[2], images.shape[3], generator)
+                out = apply(images, drawn, self.side(spec), spec)
+                views.append(out.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last))
+        return views
