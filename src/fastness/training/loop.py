@@ -188,7 +188,7 @@ class Loop:
     def _log(
         self, outcome: Outcome, events: Events, progress: Display, steps_a_second: float, waiting: float
     ) -> None:
-        loss = float(outcome.loss)
+        loss = float(outcome.loss.detach())
         if not math.isfinite(loss):
             raise Failure(
                 f"the loss is {loss} at step {self.step}; lower --lr, add --clip 1, or train with --precision float32"
