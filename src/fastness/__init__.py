@@ -1,3 +1,23 @@
-"""fastness turns unlabelled data into an encoder that holds."""
+"""fastness turns unlabelled data into an encoder that holds.
+
+``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.search``, ``fs.adopt``,
+``fs.open_data``. Heavy libraries are imported by the functions that need them.
+"""
+
+from fastness.api import adopt, evaluate, load, open_data, search, train
+from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BadInput",
+    "Failure",
+    "FastnessError",
+    "GateRefused",
+    "adopt",
+    "evaluate",
+    "load",
+    "open_data",
+    "search",
+    "train",
+]

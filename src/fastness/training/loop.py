@@ -158,6 +158,12 @@ class Loop:
                     self.save()
                     saved = time.perf_counter()
 
+    def run_silently(self) -> None:
+        """Train from the current step to the last and write nothing."""
+        source = self.batches.run(0, self.total * self.recipe.accumulate)
+        for self.step in range(self.total):
+            self._update(source, self.step, self.total)
+
     def _update(self, source: Iterator[Batch], step: int, total: int) -> tuple[Outcome, float]:
         """Make one optimiser step; return the last outcome and the seconds waited for views."""
         recipe = self.recipe

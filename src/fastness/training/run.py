@@ -114,16 +114,7 @@ def _train(
     module: nn.Module | None, settings: Settings | None, loggers: list[str] | None, display: Display, began: float,
 ) -> Run:  # fmt: skip
     method, views = assemble(images, recipe, init, module)
-    fabric = Fabric(
-        accelerator=device.type, devices=1, precision="bf16-mixed" if recipe.precision == "bf16" else "32-true"
-    )
-    method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.compile:
-        method.encoder.backbone.compile()
-    assert recipe.optimizer and recipe.lr and recipe.batch_size is not None and recipe.weight_decay is not None
-    optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    batches = Batches(images, views, recipe.batch_size, recipe.seed, device)
-    loop = Loop(fabric, method, optimizer, batches, recipe, out, settings or Settings())
+    loop = make_loop(method, views, images, recipe, device, out, settings or Settings())
     if loop.checkpoint_path.exists():
         loop.resume()
         display.say(f"resumed at step {loop.step} of {loop.total}")
@@ -139,15 +130,38 @@ def _train(
         )  # fmt: skip
         knn = OnlineKNN(images, recipe.seed)
         display.start(loop.total, loop.step)
+        cpu = time.process_time()
         loop.run(events, display, knn)
+        cpu = time.process_time() - cpu
         identity = bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
-        events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began)
+        events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
     finally:
         events.close()
     return Run(
         out, out / "bundle", identity, recipe, loop.total, time.perf_counter() - began, display.newest_knn,
         len(images.dataset.quarantine),
     )  # fmt: skip
+
+
+def make_loop(
+    method: Method, views: ImageViews, images: DecodedImages, recipe: Recipe, device: torch.device, out: Path,
+    settings: Settings,
+) -> Loop:  # fmt: skip
+    """Put a method, its data and its optimiser into a loop on ``device``.
+
+    Args:
+        recipe: complete.
+        out: where checkpoints go.
+    """
+    mixed = recipe.precision == "bf16"
+    fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.compile:
+        method.encoder.backbone.compile()
+    assert recipe.optimizer and recipe.lr and recipe.batch_size and recipe.weight_decay is not None
+    optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
+    batches = Batches(images, views, recipe.batch_size, recipe.seed, device)
+    return Loop(fabric, method, optimizer, batches, recipe, out, settings)
 
 
 def assemble(

@@ -1,0 +1,54 @@
+"""Shape of the embeddings: alignment, uniformity, effective rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fastness.core.seeds import numpy_generator, torch_generator
+from fastness.evaluation.checks import CHECKS, Check, Findings
+from fastness.evaluation.measurement import Measurement
+from fastness.evaluation.subject import Subject
+from fastness.losses.precision import normalised
+from fastness.metrics import geometry
+from fastness.metrics.intervals import student
+from fastness.views.image import ImageViews, ViewSpec
+
+_DRAWS, _SAMPLE = 8, 500
+
+
+@CHECKS.register("geometry")
+class Geometry(Check):
+    """Measured on random samples of the held-out items, without labels."""
+
+    needs_labels = False
+
+    def run(self, subject: Subject) -> Findings:
+        """Measure eight samples and give Student's interval over them."""
+        n = min(_SAMPLE, len(subject.test))
+        spec = subject.bundle.encoder.spec
+        views = ImageViews([ViewSpec(scale=(0.2, 1.0))], spec.size, spec.mean, spec.std)
+        device = subject.bundle.encoder.mean.device
+        values: dict[str, list[float]] = {"alignment": [], "uniformity": [], "effective_rank": []}
+        for draw in range(_DRAWS):
+            rows = numpy_generator(subject.seed, "geometry", draw).permutation(len(subject.test))[:n]
+            pixels = subject.test.batch(rows).to(device)
+            with torch.inference_mode():
+                pair = views(pixels, torch_generator(subject.seed, "geometry views", draw, device=device))
+                x, y = (normalised(subject.bundle.encoder(view)) for view in pair)
+                z = normalised(torch.from_numpy(subject.test_vectors[rows]))
+            values["alignment"].append(geometry.alignment(x, y))
+            values["uniformity"].append(geometry.uniformity(z))
+            values["effective_rank"].append(geometry.effective_rank(z))
+        described = {
+            "alignment": ("squared distance", "mean squared distance of two standard views of an item; 0 is perfect"),
+            "uniformity": ("nats", "log mean Gaussian potential of pairs, t=2; lower is more uniform"),
+            "effective_rank": ("dimensions", f"entropy rank of {n} centred embeddings of {subject.bundle.dim} dimensions"),
+        }
+        return Findings([
+            Measurement(
+                f"geometry.{name}", *student(np.array(values[name])), "draws", _DRAWS, unit,
+                f"{text}; {_DRAWS} samples of {n} held-out items", subject.data, seed=subject.seed,
+            )
+            for name, (unit, text) in described.items()
+        ])  # fmt: skip

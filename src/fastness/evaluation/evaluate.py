@@ -1,0 +1,86 @@
+"""Evaluate: run checks on a bundle and a data set, write evidence and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastness import bundle as bundles
+from fastness.core.errors import BadInput
+from fastness.core.files import disk_errors
+from fastness.data import open_data
+from fastness.evaluation import evidence as evidences
+from fastness.evaluation import report
+from fastness.evaluation.checks import CHECKS, Findings
+from fastness.evaluation.evidence import Evidence
+from fastness.evaluation.subject import Subject
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation gave.
+
+    Attributes:
+        evidence: the measurements and what they are about.
+        html: the report page.
+    """
+
+    evidence: Evidence
+    html: Path
+
+    def __getitem__(self, name: str) -> float:
+        """Return the value of a measurement, e.g. ``report["knn.accuracy"]``."""
+        found = self.evidence.get(name)
+        if found is None:
+            raise KeyError(f"{name}; measured: {', '.join(m.name for m in self.evidence.measurements)}")
+        return found.value
+
+
+def evaluate(
+    bundle: bundles.Bundle | str | Path,
+    data: Any,
+    checks: Sequence[str] | None = None,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    **columns: str | None,
+) -> Report:
+    """Measure a bundle on data and write evidence and ``report.html``.
+
+    Args:
+        bundle: a bundle or its path.
+        data: see `open_data`. With splits, heads are fitted on ``train`` and measured on ``test`` (or
+            ``validation``); without, a random quarter is held out.
+        checks: names of checks; default: all that the data allows.
+        out: folder for the evidence; default: a new one within the bundle.
+        seed: of every random choice.
+        say: called with a line of progress.
+
+    Raises:
+        BadInput: unknown check, or a check that was asked for needs labels that are not there.
+    """
+    if not isinstance(bundle, bundles.Bundle):
+        bundle = bundles.load(bundle)
+    names = list(dict.fromkeys(checks)) if checks else list(CHECKS)
+    kinds = {name: CHECKS.get(name) for name in names}
+    subject = Subject.of(bundle, open_data(data, **columns), seed)
+    findings: dict[str, Findings] = {}
+    skipped: dict[str, str] = {}
+    for name, kind in kinds.items():
+        if kind.needs_labels and not subject.has_labels:
+            if checks:
+                raise BadInput(f"{subject.test.dataset.whole.source}: check '{name}' needs a label on every item; leave it out or name the column with --label")
+            skipped[name] = "needs labels"
+            continue
+        say(f"{name} …")
+        findings[name] = kind().run(subject)
+    with disk_errors(out or bundle.path):
+        folder = out or evidences.new_folder(bundle.path, subject.data)
+        folder.mkdir(parents=True, exist_ok=True)
+        evidence = evidences.write(folder, subject, findings, skipped)
+        say("report …")
+        html = report.write(evidence, subject)
+    return Report(evidence, html)

@@ -1,0 +1,162 @@
+"""The report's pictures, each from numbers to an inline SVG or PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from fastness.core.seeds import numpy_generator
+from fastness.evaluation.evidence import Evidence
+from fastness.evaluation.subject import Subject
+from fastness.index import VectorIndex
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_NAMES = {
+    "encoder": "this encoder", "untrained": "untrained network", "raw_pixels": "raw pixels",
+    "from_scratch": "trained from scratch",
+}  # fmt: skip
+_COLOURS = {"encoder": "#0b6e4f", "untrained": "#a0a0a0", "raw_pixels": "#d98e04", "from_scratch": "#5b5ea6"}
+
+
+def few_label(evidence: Evidence) -> str:
+    """Accuracy against labels a class, with intervals, for the encoder and the baselines."""
+    points: dict[str, list[tuple[int, float, float, float]]] = {}
+    for m in evidence.measurements:
+        parts = m.name.split(".")
+        if parts[0] == "few_label":
+            points.setdefault(parts[2], []).append((int(parts[1]), m.value, m.low, m.high))
+    if not points:
+        return ""
+    figure, axes = _axes(6.4, 3.8)
+    for name, rows in sorted(points.items(), key=lambda item: list(_NAMES).index(item[0])):
+        x, y, low, high = np.array(sorted(rows)).T
+        axes.plot(x, y, marker="o", color=_COLOURS[name], label=_NAMES[name], lw=2 if name == "encoder" else 1.3)
+        axes.fill_between(x, np.clip(low, 0, 1), np.clip(high, 0, 1), color=_COLOURS[name], alpha=0.15, lw=0)
+    axes.set_xscale("log")
+    axes.set_xticks(x, [f"{int(v)}" for v in x])
+    axes.minorticks_off()
+    axes.set_xlabel("labels a class")
+    axes.set_ylabel("accuracy on held-out items")
+    axes.legend(frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def curves(run: Path) -> str:
+    """Loss, online kNN and collapse signals over the steps of the run that made the bundle."""
+    events = run / "events.jsonl"
+    if not events.exists():
+        return ""
+    lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if line["event"] == "step"]
+    knn = [line for line in lines if line["event"] == "knn"]
+    if len(steps) < 2:
+        return ""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 2.6), layout="constrained")
+    x = [s["step"] for s in steps]
+    panels: list[tuple[str, list[tuple[str, list[Any]]]]] = [
+        ("loss", [("loss", [s["loss"] for s in steps])]),
+        ("effective rank", [("rank", [s["effective_rank"] for s in steps])]),
+        ("alignment, uniformity", [(k, [s[k] for s in steps]) for k in ("alignment", "uniformity")]),
+    ]
+    count = len(panels) + bool(knn)
+    for i, (title, series) in enumerate(panels):
+        axes = figure.add_subplot(1, count, i + 1)
+        for name, y in series:
+            axes.plot(x, y, lw=1.4, label=name)
+        _tidy(axes, title)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    if knn:
+        axes = figure.add_subplot(1, count, count)
+        axes.plot([k["step"] for k in knn], [k["knn"] for k in knn], marker="o", lw=1.4, color=_COLOURS["encoder"])
+        _tidy(axes, "online kNN (training items)")
+    return _svg(figure)
+
+
+def gallery(subject: Subject, rows: int = 8, neighbours: int = 8) -> str:
+    """Held-out items and their nearest fitting items, as one picture: the first column asks."""
+    chosen = numpy_generator(subject.seed, "gallery").permutation(len(subject.test))[:rows]
+    _, nearest = VectorIndex(subject.fit_vectors).search(subject.test_vectors[chosen], neighbours)
+    tile, gap = 64, 4
+    sheet = Image.new("RGB", ((tile + gap) * (nearest.shape[1] + 1) + 12, (tile + gap) * len(chosen)), "white")
+    for r, (query, found) in enumerate(zip(chosen, nearest, strict=True)):
+        images = [subject.test.batch(np.array([query])), *(subject.fit.batch(np.array([i])) for i in found)]
+        for c, image in enumerate(images):
+            picture = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize((tile, tile), Image.Resampling.NEAREST)
+            sheet.paste(picture, (c * (tile + gap) + (12 if c else 0), r * (tile + gap)))
+    return _png(sheet)
+
+
+def embedding_map(subject: Subject, most: int = 1500) -> str:
+    """Two dimensions by t-SNE of a sample of the held-out items, coloured by class where there are labels."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    chosen = numpy_generator(subject.seed, "map").permutation(len(subject.test))[:most]
+    if len(chosen) < 10:
+        return ""
+    z = subject.test_vectors[chosen]
+    z = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    z = PCA(min(30, *z.shape), random_state=0).fit_transform(z)
+    if np.ptp(z) < 1e-6:
+        return ""  # one point: there is no map of it, and the numbers say so
+    xy = TSNE(perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=0).fit_transform(z)
+    figure, axes = _axes(6.4, 5.2)
+    labels = subject.test.dataset.labels
+    if labels is None:
+        axes.scatter(*xy.T, s=6, color=_COLOURS["encoder"], alpha=0.6, lw=0)
+    else:
+        from matplotlib import colormaps
+
+        names = subject.test.dataset.class_names
+        palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
+        for number in np.unique(labels[chosen]):
+            mine = labels[chosen] == number
+            called = names[number] if number >= 0 else "(unlabelled)"
+            axes.scatter(*xy[mine].T, s=7, color=palette(number % palette.N), alpha=0.7, lw=0, label=called)
+        if len(names) <= 20:
+            axes.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return _svg(figure)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    _tidy(axes, "")
+    return figure, axes
+
+
+def _tidy(axes: Any, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2)
+    axes.tick_params(labelsize=8)
+
+
+def _svg(figure: Figure) -> str:
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": "fastness", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue().split("?>", 1)[-1].split(">", 1)[-1].strip()
+
+
+def _png(image: Image.Image) -> str:
+    data = io.BytesIO()
+    image.save(data, "PNG", optimize=True)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
