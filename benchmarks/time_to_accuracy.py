@@ -22,9 +22,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-import common
 import numpy as np
 
+import common
 from fastness.core.files import write_json
 from fastness.metrics.intervals import student
 from fastness.metrics.knn import knn_predict
@@ -77,8 +77,22 @@ def run(job: Job, core: int) -> dict[str, Any]:
 
 def _lightly(job: Job, core: int) -> dict[str, Any]:
     python = common.peer_python("lightly")
-    base = [str(python), str(common.PEERS / "lightly_simclr.py"), "--data", str(common.cifar10_npz()), "--net",
-            str(common.NET), "--width", "16", "--batch-size", "128", "--threads", "1", "--seed", str(job.seed)]  # fmt: skip
+    base = [
+        str(python),
+        str(common.PEERS / "lightly_simclr.py"),
+        "--data",
+        str(common.cifar10_npz()),
+        "--net",
+        str(common.NET),
+        "--width",
+        "16",
+        "--batch-size",
+        "128",
+        "--threads",
+        "1",
+        "--seed",
+        str(job.seed),
+    ]
     out = FOLDER / f"{job.name}.npz"
     seconds = {steps: _cpu([*base, "--steps", str(steps)], core)[0] for steps in (4, 16)}
     steps = int(60 * job.minutes / ((seconds[16] - seconds[4]) / 12))
@@ -92,15 +106,34 @@ def _lightly(job: Job, core: int) -> dict[str, Any]:
     out.unlink()
     return {
         "precision": precision,
-        "row": job.row, "seed": job.seed, "minutes": job.minutes, "knn": knn, "steps": steps, "batch_size": 128,
-        "cpu_seconds": cpu - report["cpu_seconds_outside_training"], "views": 256 * steps,
-    }  # fmt: skip
+        "row": job.row,
+        "seed": job.seed,
+        "minutes": job.minutes,
+        "knn": knn,
+        "steps": steps,
+        "batch_size": 128,
+        "cpu_seconds": cpu - report["cpu_seconds_outside_training"],
+        "views": 256 * steps,
+    }
 
 
 def _fastness(job: Job, core: int) -> dict[str, Any]:
     folder = FOLDER / job.name
-    base = [str(Path(sys.executable).with_name("fastness")), "train", str(common.cifar10_npz()), "--method", "simclr",
-            "--width", "16", "--label", "none", "--json", "--seed", str(job.seed), *job.options]  # fmt: skip
+    base = [
+        str(Path(sys.executable).with_name("fastness")),
+        "train",
+        str(common.cifar10_npz()),
+        "--method",
+        "simclr",
+        "--width",
+        "16",
+        "--label",
+        "none",
+        "--json",
+        "--seed",
+        str(job.seed),
+        *job.options,
+    ]
 
     def train(steps: int) -> tuple[float, dict[str, Any]]:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
@@ -111,8 +144,10 @@ def _fastness(job: Job, core: int) -> dict[str, Any]:
     short, long = train(10)[0], train(40)[0]
     steps = int(60 * job.minutes / ((long - short) / 30))
     cpu, report = train(steps)
-    code = "import sys, numpy as np, fastness as fs; d = np.load(sys.argv[2]); b = fs.load(sys.argv[1]); " \
-        "np.savez(sys.argv[3], train=b.embed(d['images']), test=b.embed(d['test_images']))"  # fmt: skip
+    code = (
+        "import sys, numpy as np, fastness as fs; d = np.load(sys.argv[2]); b = fs.load(sys.argv[1]); "
+        "np.savez(sys.argv[3], train=b.embed(d['images']), test=b.embed(d['test_images']))"
+    )
     out = FOLDER / f"{job.name}.npz"
     _cpu([sys.executable, "-c", code, report["bundle"], str(common.cifar10_npz()), str(out)], core)
     with np.load(out) as features:
@@ -121,9 +156,15 @@ def _fastness(job: Job, core: int) -> dict[str, Any]:
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     recipe = report["recipe"]
     return {
-        "row": job.row, "seed": job.seed, "minutes": job.minutes, "knn": knn, "steps": steps,
-        "batch_size": recipe["batch_size"], "cpu_seconds": cpu, "options": list(job.options),
-    }  # fmt: skip
+        "row": job.row,
+        "seed": job.seed,
+        "minutes": job.minutes,
+        "knn": knn,
+        "steps": steps,
+        "batch_size": recipe["batch_size"],
+        "cpu_seconds": cpu,
+        "options": list(job.options),
+    }
 
 
 def _cpu(command: list[str], core: int) -> tuple[float, str]:
@@ -180,17 +221,24 @@ def _asks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
     mean, low, high = student(paired)
     gap = f"{mean:.1f} points [{low:.1f}, {high:.1f}] over {len(paired)} seeds"
     return [
-        common.ask("defaults ahead of lightly in equal CPU time", f">= {ASK_POINTS:g} points", gap, bool(mean >= ASK_POINTS) and not quick),
         common.ask(
-            f"lightly's {6 * minutes:g}-minute figure within {minutes:g} minutes", f">= {longer[0]:.1f}",
-            f"{np.mean(ours):.1f}", bool(np.mean(ours) >= longer[0]),
+            "defaults ahead of lightly in equal CPU time",
+            f">= {ASK_POINTS:g} points",
+            gap,
+            bool(mean >= ASK_POINTS) and not quick,
         ),
-    ]  # fmt: skip
+        common.ask(
+            f"lightly's {6 * minutes:g}-minute figure within {minutes:g} minutes",
+            f">= {longer[0]:.1f}",
+            f"{np.mean(ours):.1f}",
+            bool(np.mean(ours) >= longer[0]),
+        ),
+    ]
 
 
 def _protocol() -> str:
     return (
-        f"{common.cifar10_kind()}, ResNet-18 of width 16, small stem, one core and one thread each, budget in CPU time; "
+        f"{common.cifar10_kind()}, ResNet-18 of width 16, small stem, one core and thread each, budget in CPU time; "
         "kNN on the 10,000 test images, cosine, k=20, temperature 0.07, bank of 50,000, last step"
     )
 

@@ -237,9 +237,7 @@ def features_of(training: Training, images: np.ndarray, size: int) -> np.ndarray
     """Pooled features of images that are only scaled to [0, 1], resized if they must be, and normalised."""
     # Channels last changes nothing but the time that this takes, which is not on the clock.
     backbone = training.model.backbone.eval().to(memory_format=torch.channels_last)
-    mean, std = (
-        torch.tensor(IMAGENET_NORMALIZE[k], device=training.device).view(1, 3, 1, 1) for k in ("mean", "std")
-    )
+    mean, std = (torch.tensor(IMAGENET_NORMALIZE[k], device=training.device).view(1, 3, 1, 1) for k in ("mean", "std"))
     parts = []
     for i in range(0, len(images), 500):
         x = torch.from_numpy(images[i : i + 500]).to(training.device).float() / 255
@@ -276,9 +274,7 @@ def train(args: argparse.Namespace, training: Training, steps_per_epoch: int, da
         report["feature_seconds"] = round(training.clock() - start, 3)
         report["cpu_seconds_outside_training"] = round(time.process_time() - cpu, 3)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            args.out, **features, seconds=seconds, steps=np.int64(steps), views_per_second=views / seconds
-        )
+        np.savez(args.out, **features, seconds=seconds, steps=np.int64(steps), views_per_second=views / seconds)
     say(args, report)
 
 
@@ -371,12 +367,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="npz: images, labels, test_images, test_labels"
-    )
-    parser.add_argument(
-        "--net", type=Path, required=True, help="Python file with resnet(depth, width, stem, ...)"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="npz: images, labels, test_images, test_labels")
+    parser.add_argument("--net", type=Path, required=True, help="Python file with resnet(depth, width, stem, ...)")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--epochs", type=positive(int))
     mode.add_argument("--steps", type=positive(int))

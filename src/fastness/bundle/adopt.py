@@ -14,9 +14,14 @@ from fastness.encoders.backbones import read_weights, timm_spec
 
 
 def adopt(
-    name: str, out: Path, *, weights: Path | None = None, size: int | None = None, width: int | None = None,
+    name: str,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    size: int | None = None,
+    width: int | None = None,
     pretrained: bool = False,
-) -> Bundle:  # fmt: skip
+) -> Bundle:
     """Make a bundle of an encoder that was trained elsewhere.
 
     Args:
@@ -34,7 +39,9 @@ def adopt(
     if name.startswith("timm:"):
         spec = timm_spec(name.removeprefix("timm:"), size)
     else:
-        spec = EncoderSpec(name, size or 224, {} if width is None else {"width": width}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        spec = EncoderSpec(
+            name, size or 224, {} if width is None else {"width": width}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        )
     encoder = build(spec)
     if weights is not None:
         _take(encoder, weights)
@@ -62,7 +69,9 @@ def _download(encoder: Encoder, name: str) -> None:
         pretrained = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # noqa: BLE001 - hub clients raise many kinds; all mean the same here
         said = (str(error).splitlines() or [""])[0][:150]
-        raise BadInput(f"timm:{name}: weights cannot be downloaded ({type(error).__name__}: {said}); give --weights FILE") from None
+        raise BadInput(
+            f"timm:{name}: weights cannot be downloaded ({type(error).__name__}: {said}); give --weights FILE"
+        ) from None
     encoder.backbone.load_state_dict(pretrained.state_dict())
 
 
@@ -83,5 +92,3 @@ def _take(encoder: Encoder, path: Path) -> None:
             return
     missing = sorted(set(wanted) - set(given))
     raise BadInput(f"{path}: lacks {len(missing)} of the encoder's {len(wanted)} tensors, e.g. {missing[0]}")
-
-

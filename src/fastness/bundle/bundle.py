@@ -61,7 +61,9 @@ class Bundle:
 
     modality = "image"
 
-    def __init__(self, path: Path, identity: str, encoder: Encoder, recipe: dict[str, Any], data: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, identity: str, encoder: Encoder, recipe: dict[str, Any], data: dict[str, Any]
+    ) -> None:
         self.path, self.id, self.recipe, self.data = path, identity, recipe, data
         self.encoder = encoder.eval()
 
@@ -102,7 +104,9 @@ class Bundle:
         items = isinstance(data, np.ndarray | list | tuple | torch.Tensor)
         if items and len(data) == 0:
             return np.zeros((0, self.dim), np.float32)
-        embedded = self.embed_dataset(open_data(data, **columns), normalize=normalize, batch_size=batch_size, strict=items)
+        embedded = self.embed_dataset(
+            open_data(data, **columns), normalize=normalize, batch_size=batch_size, strict=items
+        )
         return embedded.vectors
 
     def embed_dataset(
@@ -200,7 +204,9 @@ def load(path: str | Path, encoder: nn.Module | None = None) -> Bundle:
         described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         stated = described["core"]
         if described["format"] != FORMAT:
-            raise BadInput(f"{folder}: bundle format {described['format']} is not known to this version; upgrade fastness")
+            raise BadInput(
+                f"{folder}: bundle format {described['format']} is not known to this version; upgrade fastness"
+            )
         for name in CORE:
             if sha256_file(folder / name) != stated[name]:
                 raise BadInput(f"{folder / name}: was changed after the bundle was made; get an intact copy")
@@ -212,7 +218,9 @@ def load(path: str | Path, encoder: nn.Module | None = None) -> Bundle:
         recipe = json.loads((folder / "recipe.json").read_text())
         data = json.loads((folder / "data.json").read_text())
     except FileNotFoundError as error:
-        raise BadInput(f"{folder}: no bundle here ({Path(str(error.filename)).name} is missing); train or adopt one") from None
+        raise BadInput(
+            f"{folder}: no bundle here ({Path(str(error.filename)).name} is missing); train or adopt one"
+        ) from None
     except (ValueError, KeyError, TypeError, NotADirectoryError, SafetensorError) as error:
         raise BadInput(f"{folder}: is no readable bundle ({type(error).__name__}: {error})") from None
     except RuntimeError as error:

@@ -41,7 +41,9 @@ def demo(
     report = evaluate(run.bundle, dataset, say=lambda text: print(text, file=sys.stderr))
     query = folder / "query.png"
     _save_first(dataset.split("test"), query)
-    sheet = search(run.bundle, dataset.split("train"), query, 11).contact_sheet(folder / "search.png", query.read_bytes())
+    sheet = search(run.bundle, dataset.split("train"), query, 11).contact_sheet(
+        folder / "search.png", query.read_bytes()
+    )
     print_table(report)
     print(f"\nbundle     {run.bundle}\nreport     {report.html}\nsearch     {sheet}")
 

@@ -13,7 +13,9 @@ from fastness.cli import options
 def embed(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Folder, archive, file or name of a data set.")],
-    out: Annotated[Path, typer.Option(help="embeddings.parquet (ids and vectors) or .npy (vectors).")] = Path("embeddings.parquet"),
+    out: Annotated[Path, typer.Option(help="embeddings.parquet (ids and vectors) or .npy (vectors).")] = Path(
+        "embeddings.parquet"
+    ),
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
     image: options.Image = None,
     label: options.Label = None,
@@ -52,10 +54,14 @@ def embed(
     if damaged:
         embedded.dataset.write_quarantine(quarantine)
     if json:
-        options.print_json({
-            "out": str(out), "items": len(embedded.ids), "dim": int(embedded.vectors.shape[1]),
-            "quarantined": len(damaged),
-        })  # fmt: skip
+        options.print_json(
+            {
+                "out": str(out),
+                "items": len(embedded.ids),
+                "dim": int(embedded.vectors.shape[1]),
+                "quarantined": len(damaged),
+            }
+        )
         return
     print(f"{out}: {embedded.vectors.shape[0]:,} vectors of {embedded.vectors.shape[1]} dimensions")
     if damaged:

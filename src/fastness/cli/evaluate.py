@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Labelled data; its test split is measured, or a quarter held out.")],
-    checks: Annotated[str | None, typer.Option(help="Comma-separated: knn, linear, few_label, geometry.  [default: all]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evidence and report.  [default: within the bundle]")] = None,
+    checks: Annotated[
+        str | None, typer.Option(help="Comma-separated: knn, linear, few_label, geometry.  [default: all]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evidence and report.  [default: within the bundle]")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     image: options.Image = None,
     label: options.Label = None,
@@ -31,14 +35,22 @@ def evaluate(
 
     names = [name.strip() for name in checks.split(",") if name.strip()] if checks else None
     report = measure(
-        bundle, data, names, out=out, seed=seed, say=lambda text: print(text, file=sys.stderr),
+        bundle,
+        data,
+        names,
+        out=out,
+        seed=seed,
+        say=lambda text: print(text, file=sys.stderr),
         **options.columns(image, label, split, group),
-    )  # fmt: skip
+    )
     if json:
-        options.print_json({
-            "report": str(report.html), "evidence": str(report.evidence.folder),
-            "measurements": [m.to_dict() for m in report.evidence.measurements],
-        })  # fmt: skip
+        options.print_json(
+            {
+                "report": str(report.html),
+                "evidence": str(report.evidence.folder),
+                "measurements": [m.to_dict() for m in report.evidence.measurements],
+            }
+        )
         return
     print_table(report)
     print(f"evidence   {report.evidence.folder}\nreport     {report.html}")

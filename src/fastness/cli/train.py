@@ -11,9 +11,14 @@ from fastness.cli import options
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA|RECIPE", help="Folder, archive, file or name of a data set; or a recipe (.yaml).")],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA|RECIPE", help="Folder, archive, file or name of a data set; or a recipe (.yaml)."),
+    ],
     method: Annotated[str | None, typer.Option(help="simclr, moco, byol, supervised.  [default: simclr]")] = None,
-    encoder: Annotated[str | None, typer.Option(help="resnet18|34|50, vit-tiny|small, timm:NAME.  [default: resnet18]")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="resnet18|34|50, vit-tiny|small, timm:NAME.  [default: resnet18]")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first ResNet stage.")] = None,
     stem: Annotated[str | None, typer.Option(help="small or imagenet.")] = None,
     init: Annotated[str | None, typer.Option(help="Start from this bundle, or timm:NAME.")] = None,
@@ -30,15 +35,21 @@ def train(
     warmup: Annotated[float | None, typer.Option(help="Share of the steps that raise the rate.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the contrastive loss.")] = None,
-    view: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the views, e.g. --view flip=0.")] = None,
-    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the method, e.g. --option queue=8192.")] = None,
+    view: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the views, e.g. --view flip=0.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the method, e.g. --option queue=8192.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, float32, bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the encoder.")] = False,
     seed: Annotated[int | None, typer.Option()] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; the same command resumes it.")] = None,
     checkpoint_every: Annotated[str, typer.Option(help="How often to save, in time.")] = "30s",
-    stop_on_collapse: Annotated[bool, typer.Option("--stop-on-collapse", help="End when the embeddings collapse.")] = False,
+    stop_on_collapse: Annotated[
+        bool, typer.Option("--stop-on-collapse", help="End when the embeddings collapse.")
+    ] = False,
     log: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, mlflow, wandb.")] = None,
     image: options.Image = None,
     label: options.Label = None,
@@ -48,12 +59,31 @@ def train(
 ) -> None:
     """Train an encoder on DATA and write a bundle; what is not given is chosen for the hardware."""
     asked: dict[str, Any] = {
-        "method": method, "encoder": encoder, "width": width, "stem": stem, "init": init, "unfreeze": unfreeze,
-        "size": size, "epochs": epochs, "steps": steps, "budget": budget, "batch_size": batch_size,
-        "accumulate": accumulate, "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "warmup": warmup,
-        "clip": clip, "temperature": temperature, "precision": precision, "device": device, "seed": seed,
-        "compile": compile or None, "views": _changes(view, "--view"), "options": _changes(option, "--option"),
-    }  # fmt: skip
+        "method": method,
+        "encoder": encoder,
+        "width": width,
+        "stem": stem,
+        "init": init,
+        "unfreeze": unfreeze,
+        "size": size,
+        "epochs": epochs,
+        "steps": steps,
+        "budget": budget,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "optimizer": optimizer,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "clip": clip,
+        "temperature": temperature,
+        "precision": precision,
+        "device": device,
+        "seed": seed,
+        "compile": compile or None,
+        "views": _changes(view, "--view"),
+        "options": _changes(option, "--option"),
+    }
     asked = {name: value for name, value in asked.items() if value not in (None, {})}
     from fastness.api import new_run_folder
     from fastness.core.recipe import Recipe, seconds
@@ -67,14 +97,26 @@ def train(
     from fastness.training.run import train as run
 
     made = run(
-        data, recipe, out or new_run_folder(recipe.method), columns=options.columns(image, label, split, group),
-        settings=Settings(saving, stop_on_collapse), loggers=log, display=Display(quiet=json),
-    )  # fmt: skip
+        data,
+        recipe,
+        out or new_run_folder(recipe.method),
+        columns=options.columns(image, label, split, group),
+        settings=Settings(saving, stop_on_collapse),
+        loggers=log,
+        display=Display(quiet=json),
+    )
     if json:
-        options.print_json({
-            "bundle": str(made.bundle), "id": made.id, "steps": made.steps, "seconds": round(made.seconds, 1),
-            "knn": made.knn, "quarantined": made.quarantined, "recipe": made.recipe.digest_fields(),
-        })  # fmt: skip
+        options.print_json(
+            {
+                "bundle": str(made.bundle),
+                "id": made.id,
+                "steps": made.steps,
+                "seconds": round(made.seconds, 1),
+                "knn": made.knn,
+                "quarantined": made.quarantined,
+                "recipe": made.recipe.digest_fields(),
+            }
+        )
         return
     print(f"bundle     {made.bundle}\nid         {made.id}\nnext       fastness evaluate {made.bundle} {data}")
 

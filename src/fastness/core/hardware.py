@@ -16,11 +16,11 @@ def _cpu_info() -> tuple[str, frozenset[str]]:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return platform.processor() or platform.machine(), frozenset()
-    fields = dict(
-        (key.strip(), value.strip())
+    fields = {
+        key.strip(): value.strip()
         for key, _, value in (line.partition(":") for line in text.splitlines())
         if key.strip() in {"model name", "flags"}
-    )
+    }
     return fields.get("model name", platform.machine()), frozenset(fields.get("flags", "").split())
 
 

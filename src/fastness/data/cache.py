@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,9 @@ def _build(dataset: Dataset, size: int, folder: Path, progress: Progress | None)
         damaged: dict[int, str] = {}
         blocks = [range(start, min(start + 128, total)) for start in range(0, total, 128)]
         with ThreadPoolExecutor(cores()) as pool:
-            for block, found in zip(blocks, pool.map(partial(_decode_rows, dataset, pixels, size), blocks), strict=True):
+            for block, found in zip(
+                blocks, pool.map(partial(_decode_rows, dataset, pixels, size), blocks), strict=True
+            ):
                 damaged |= found
                 if progress:
                     progress(block.stop, total)
@@ -113,7 +115,7 @@ def _build(dataset: Dataset, size: int, folder: Path, progress: Progress | None)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _allocate(path: Path, shape: tuple[int, int, int, int]) -> np.memmap:  # type: ignore[type-arg]
+def _allocate(path: Path, shape: tuple[int, int, int, int]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """Make an array file whose room on the disk is reserved: a full disk refuses here, not in a write."""
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("rb+") as handle:

@@ -80,8 +80,7 @@ class Manifest:
         if self.labels is not None:
             ids, numbers = np.unique(self.labels, return_counts=True)
             counts = {
-                self.class_names[i] if i >= 0 else "(unlabelled)": int(n)
-                for i, n in zip(ids, numbers, strict=True)
+                self.class_names[i] if i >= 0 else "(unlabelled)": int(n) for i, n in zip(ids, numbers, strict=True)
             }
         return {
             "fingerprint": self.fingerprint,

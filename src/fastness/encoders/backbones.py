@@ -34,10 +34,17 @@ def _vit(spec: EncoderSpec) -> nn.Module:
         raise BadInput(f"--width {width}: a ViT's width should be a multiple of 16")
     heads = max(1, width // 64) if width % 64 == 0 else 1
     net = VisionTransformer(
-        img_size=spec.size, patch_size=spec.options.get("patch", max(2, spec.size // 8)), embed_dim=width,
-        depth=spec.options.get("depth", depth), num_heads=heads, num_classes=0, global_pool="avg",
-        class_token=False, dynamic_img_size=True, dynamic_img_pad=True,
-    )  # fmt: skip
+        img_size=spec.size,
+        patch_size=spec.options.get("patch", max(2, spec.size // 8)),
+        embed_dim=width,
+        depth=spec.options.get("depth", depth),
+        num_heads=heads,
+        num_classes=0,
+        global_pool="avg",
+        class_token=False,
+        dynamic_img_size=True,
+        dynamic_img_pad=True,
+    )
     net.dim = width
     return net  # type: ignore[no-any-return]
 

@@ -135,7 +135,7 @@ def _with_dim(module: nn.Module, size: int) -> nn.Module:
         module.train(training)
         if out.ndim != 2 or len(out) != 2:
             raise BadInput(f"the module gives {tuple(out.shape)} for [2, 3, {size}, {size}]; it should give [2, D]")
-        module.dim = out.shape[1]  # type: ignore[assignment]
+        module.dim = out.shape[1]
     return module
 
 

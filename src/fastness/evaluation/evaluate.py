@@ -72,7 +72,10 @@ def evaluate(
     for name, kind in kinds.items():
         if kind.needs_labels and not subject.has_labels:
             if checks:
-                raise BadInput(f"{subject.test.dataset.whole.source}: check '{name}' needs a label on every item; leave it out or name the column with --label")
+                raise BadInput(
+                    f"{subject.test.dataset.whole.source}: check '{name}' needs a label on every item; "
+                    "leave it out or name the column with --label"
+                )
             skipped[name] = "needs labels"
             continue
         say(f"{name} …")

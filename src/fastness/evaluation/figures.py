@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMES = {
-    "encoder": "this encoder", "untrained": "untrained network", "raw_pixels": "raw pixels",
+    "encoder": "this encoder",
+    "untrained": "untrained network",
+    "raw_pixels": "raw pixels",
     "from_scratch": "trained from scratch",
-}  # fmt: skip
+}
 _COLOURS = {"encoder": "#0b6e4f", "untrained": "#a0a0a0", "raw_pixels": "#d98e04", "from_scratch": "#5b5ea6"}
 
 

@@ -46,7 +46,8 @@ class Measurement:
     def from_dict(cls, values: dict[str, Any]) -> Measurement:
         """Read what `to_dict` wrote."""
         ends = {"low": -math.inf, "high": math.inf}
-        return cls(**{k: ends.get(k, math.nan) if v is None else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: ends.get(k, math.nan) if v is None else v for k, v in values.items()}
+        return cls(**fields)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

@@ -44,7 +44,11 @@ def _headline(evidence: Evidence) -> str:
         if ours is None or None in rivals:
             continue
         best = max((m for m in rivals if m is not None), key=lambda m: m.value)
-        called = {"raw_pixels": "raw pixels", "untrained": "the untrained network", "from_scratch": "training from scratch"}
+        called = {
+            "raw_pixels": "raw pixels",
+            "untrained": "the untrained network",
+            "from_scratch": "training from scratch",
+        }
         rival = f"{called[best.name.split('.')[2]]} ({best.value:.1%})"
         start = f"With {per_class} label{'s' if per_class > 1 else ''} a class this encoder reaches {ours.value:.1%}"
         if ours.low > best.high:

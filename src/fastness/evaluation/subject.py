@@ -38,10 +38,16 @@ class Subject:
         names = images.dataset.split_names
         held = next((name for name in ("test", "validation") if name in names), None)
         if "train" in names and held:
-            splits = images.dataset.manifest.splits
-            return cls(bundle, images.select(splits == "train"), images.select(splits == held), f"its own train and {held}", seed)
+            splits = np.asarray(images.dataset.manifest.splits)
+            return cls(
+                bundle,
+                images.select(splits == "train"),
+                images.select(splits == held),
+                f"its own train and {held}",
+                seed,
+            )
         rows = np.arange(len(images))
-        rest, cut = images.dataset.divide(0.25, seed)
+        _, cut = images.dataset.divide(0.25, seed)
         chosen = np.isin(images.dataset.rows, cut.rows)
         return cls(bundle, images.select(rows[~chosen]), images.select(rows[chosen]), "a random quarter held out", seed)
 

@@ -22,8 +22,9 @@ def in_float32(loss: Callable[P, T]) -> Callable[P, T]:
         device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), "cpu")
 
         def widen(value: object) -> object:
-            narrow = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-            return value.float() if narrow else value  # type: ignore[union-attr]
+            if isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+                return value.float()
+            return value
 
         with torch.autocast(device, enabled=False):
             return loss(*map(widen, args), **{k: widen(v) for k, v in kwargs.items()})  # type: ignore[arg-type]

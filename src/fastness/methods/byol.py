@@ -6,7 +6,7 @@ Grill et al. 2020, arXiv 2006.07733.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ class BYOL(Method):
     """Encoder, projector and predictor; momentum copies of the first two are the teacher."""
 
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06)
-    options = {"projection": 128, "hidden": 512, "momentum": 0.99}
+    options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "momentum": 0.99}
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)

@@ -6,7 +6,7 @@ He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297. Both views
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ class MoCo(Method):
     """Encoder and head, their momentum copies, a queue, InfoNCE."""
 
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06, temperature=0.1)
-    options = {"projection": 128, "hidden": 512, "queue": 4096, "momentum": 0.99}
+    options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "queue": 4096, "momentum": 0.99}
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)

@@ -23,7 +23,7 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
     Batch statistics are the teacher's own, gathered in its own forward passes.
     """
-    ours = [p for p in teacher.parameters()]
+    ours: list[torch.Tensor] = list(teacher.parameters())
     theirs = [p.detach() for p in student.parameters()]
     torch._foreach_lerp_(ours, theirs, 1 - momentum)
 

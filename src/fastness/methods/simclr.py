@@ -6,7 +6,7 @@ Chen et al. 2020, arXiv 2002.05709.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -23,7 +23,7 @@ class SimCLR(Method):
     """Encoder, projection head, NT-Xent."""
 
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=128, lr=0.06, temperature=0.2)
-    options = {"projection": 128, "hidden": 512}
+    options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512}
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)

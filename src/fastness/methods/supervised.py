@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ class Supervised(Method):
     defaults = Defaults(
         views=(ViewSpec(count=1, scale=(0.4, 1.0), jitter=0.0, gray=0.0),), batch_size=128, lr=0.1, epochs=30
     )
-    options = {"smoothing": 0.0}
+    options: ClassVar[dict[str, Any]] = {"smoothing": 0.0}
     needs_labels = True
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

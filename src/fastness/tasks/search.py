@@ -38,7 +38,10 @@ class Answers:
     def contact_sheet(self, path: Path, query: Any, tile: int = 128, columns: int = 6) -> Path:
         """Write the query and the hits as one PNG picture and return its path."""
         pictures = [("query", query)] + [
-            (f"{hit.similarity:.3f}  {hit.label or ''}".strip(), self.dataset.payloads.read(int(self.dataset.rows[hit.position])))
+            (
+                f"{hit.similarity:.3f}  {hit.label or ''}".strip(),
+                self.dataset.payloads.read(int(self.dataset.rows[hit.position])),
+            )
             for hit in self.hits
         ]
         rows = -(-len(pictures) // columns)
@@ -101,5 +104,3 @@ def _thumbnail(payload: Any, tile: int) -> Image.Image:
     square = Image.new("RGB", (tile, tile), "white")
     square.paste(picture, ((tile - picture.width) // 2, (tile - picture.height) // 2))
     return square
-
-

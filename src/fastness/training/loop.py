@@ -54,9 +54,15 @@ class Loop:
     """
 
     def __init__(
-        self, fabric: Fabric, method: Method, optimizer: torch.optim.Optimizer, batches: Batches, recipe: Recipe,
-        folder: Path, settings: Settings,
-    ) -> None:  # fmt: skip
+        self,
+        fabric: Fabric,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        recipe: Recipe,
+        folder: Path,
+        settings: Settings,
+    ) -> None:
         self.fabric, self.method, self.batches, self.recipe = fabric, method, batches, recipe
         self.folder, self.settings = folder, settings
         self.optimizer = optimizer
@@ -161,8 +167,9 @@ class Loop:
     def run_silently(self) -> None:
         """Train from the current step to the last and write nothing."""
         source = self.batches.run(0, self.total * self.recipe.accumulate)
-        for self.step in range(self.total):
+        while self.step < self.total:
             self._update(source, self.step, self.total)
+            self.step += 1
 
     def _update(self, source: Iterator[Batch], step: int, total: int) -> tuple[Outcome, float]:
         """Make one optimiser step; return the last outcome and the seconds waited for views."""
@@ -191,9 +198,7 @@ class Loop:
         enabled = self.recipe.precision == "bf16"
         return torch.autocast(self.batches.device.type, torch.bfloat16, enabled=enabled)
 
-    def _log(
-        self, outcome: Outcome, events: Events, progress: Display, steps_a_second: float, waiting: float
-    ) -> None:
+    def _log(self, outcome: Outcome, events: Events, progress: Display, steps_a_second: float, waiting: float) -> None:
         loss = float(outcome.loss.detach())
         if not math.isfinite(loss):
             raise Failure(
@@ -227,7 +232,7 @@ def _signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.set()
@@ -238,5 +243,5 @@ def _signals() -> Iterator[threading.Event]:
     try:
         yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for which, handler in before.items():
+            signal.signal(which, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fastness.core.seeds import numpy_generator
@@ -47,10 +48,11 @@ class OnlineKNN:
         predicted = knn_predict(bank, self._labels[self._bank], queries)
         return float((predicted == self._labels[self._queries]).mean())
 
-    def _embed(self, encoder: Encoder, rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def _embed(self, encoder: Encoder, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         device = encoder.mean.device
         parts = [
             encoder(encoder.preprocess(self._images.batch(rows[i : i + 500]).to(device))).cpu()
             for i in range(0, len(rows), 500)
         ]
-        return torch.cat(parts).numpy()
+        embedded: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+        return embedded

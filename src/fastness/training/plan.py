@@ -61,7 +61,7 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Encod
     chosen: dict[str, Any] = {}
     if recipe.size is None:
         chosen["size"] = init.size if init else _size(dataset, device)
-    size = chosen.get("size", recipe.size)
+    size = int(chosen.get("size") or recipe.size or 0)
     is_vit = recipe.encoder.startswith("vit")
     if init is None and recipe.encoder.startswith("resnet"):
         if recipe.width is None:
@@ -81,7 +81,7 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Encod
         chosen["lr"] = _rate(recipe, chosen, defaults.lr, defaults.batch_size)
     if recipe.weight_decay is None:
         decays = {"sgd": defaults.weight_decay, "lars": 1e-6, "adamw": 0.05}
-        chosen["weight_decay"] = decays[chosen.get("optimizer", recipe.optimizer)]
+        chosen["weight_decay"] = decays[str(chosen.get("optimizer", recipe.optimizer))]
     if recipe.temperature is None:
         chosen["temperature"] = defaults.temperature
     if recipe.precision == "auto":

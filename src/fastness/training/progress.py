@@ -91,9 +91,14 @@ class Display:
         if self._bar is not None:
             return
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
             console=self._console,
-        )  # fmt: skip
+        )
         self._task = self._bar.add_task(name, total=total, numbers="")
         self._bar.start()

@@ -31,7 +31,7 @@ from fastness.training.loop import Loop, Settings
 from fastness.training.online_knn import PROTOCOL, OnlineKNN
 from fastness.training.optimizers import make_optimizer
 from fastness.training.progress import Display
-from fastness.views.image import ImageViews, ViewSpec
+from fastness.views.image import ImageViews
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,17 @@ def train(
 
 
 def _train(
-    images: DecodedImages, recipe: Recipe, out: Path, device: torch.device, init: bundles.Bundle | None,
-    module: nn.Module | None, settings: Settings | None, loggers: list[str] | None, display: Display, began: float,
-) -> Run:  # fmt: skip
+    images: DecodedImages,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    init: bundles.Bundle | None,
+    module: nn.Module | None,
+    settings: Settings | None,
+    loggers: list[str] | None,
+    display: Display,
+    began: float,
+) -> Run:
     method, views = assemble(images, recipe, init, module)
     loop = make_loop(method, views, images, recipe, device, out, settings or Settings())
     if loop.checkpoint_path.exists():
@@ -124,10 +132,16 @@ def _train(
     events = Events(out / "events.jsonl", loop.step, make_loggers(loggers or [], out))
     try:
         events.write(
-            "start", step=loop.step, total=loop.total, recipe=recipe.digest_fields(),
-            data=images.dataset.fingerprint, hardware=hardware.describe(), knn_protocol=PROTOCOL,
-            quarantined=len(images.dataset.quarantine), parameters=sum(p.numel() for p in method.encoder.parameters()),
-        )  # fmt: skip
+            "start",
+            step=loop.step,
+            total=loop.total,
+            recipe=recipe.digest_fields(),
+            data=images.dataset.fingerprint,
+            hardware=hardware.describe(),
+            knn_protocol=PROTOCOL,
+            quarantined=len(images.dataset.quarantine),
+            parameters=sum(p.numel() for p in method.encoder.parameters()),
+        )
         knn = OnlineKNN(images, recipe.seed)
         display.start(loop.total, loop.step)
         cpu = time.process_time()
@@ -138,15 +152,26 @@ def _train(
     finally:
         events.close()
     return Run(
-        out, out / "bundle", identity, recipe, loop.total, time.perf_counter() - began, display.newest_knn,
+        out,
+        out / "bundle",
+        identity,
+        recipe,
+        loop.total,
+        time.perf_counter() - began,
+        display.newest_knn,
         len(images.dataset.quarantine),
-    )  # fmt: skip
+    )
 
 
 def make_loop(
-    method: Method, views: ImageViews, images: DecodedImages, recipe: Recipe, device: torch.device, out: Path,
+    method: Method,
+    views: ImageViews,
+    images: DecodedImages,
+    recipe: Recipe,
+    device: torch.device,
+    out: Path,
     settings: Settings,
-) -> Loop:  # fmt: skip
+) -> Loop:
     """Put a method, its data and its optimiser into a loop on ``device``.
 
     Args:
@@ -155,7 +180,7 @@ def make_loop(
     """
     mixed = recipe.precision == "bf16"
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
-    method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method.to(device).to(memory_format=torch.channels_last)
     if recipe.compile:
         method.encoder.backbone.compile()
     assert recipe.optimizer and recipe.lr and recipe.batch_size and recipe.weight_decay is not None
@@ -229,13 +254,16 @@ def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
     for name in ours:
         if theirs.get(name) != ours[name]:
             raise BadInput(
-                f"{out}: holds a run with {name} = {theirs.get(name)}, not {ours[name]}; choose another --out or delete it"
+                f"{out}: holds a run with {name} = {theirs.get(name)}, not {ours[name]}; "
+                "choose another --out or delete it"
             )
 
 
 def _enough(images: DecodedImages, recipe: Recipe) -> None:
     if len(images) < 2:
-        raise BadInput(f"{images.dataset.whole.source}: {len(images)} usable item; learning by comparison needs at least 2")
+        raise BadInput(
+            f"{images.dataset.whole.source}: {len(images)} usable item; learning by comparison needs at least 2"
+        )
 
 
 def _words(asked: Recipe, recipe: Recipe, images: DecodedImages, device: torch.device) -> str:

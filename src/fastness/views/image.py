@@ -52,7 +52,7 @@ class ViewSpec:
         for name in changes:
             if name not in known:
                 raise BadInput(f"unknown view option '{name}'; known: {', '.join(sorted(known))}")
-        made = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
         spec = replace(self, **made)
         for name in ("flip", "jitter", "gray", "blur", "solarise"):
             if not 0 <= getattr(spec, name) <= 1:

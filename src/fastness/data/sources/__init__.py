@@ -94,7 +94,9 @@ def open_data(
                 raise BadInput(f"{name}: {_empty(opened)}")
             return opened
     if isinstance(data, Path) and not data.exists():
-        raise BadInput(f"{name}: no such file or folder, and no known set of that name (digits, cifar10, fashion-mnist)")
+        raise BadInput(
+            f"{name}: no such file or folder, and no known set of that name (digits, cifar10, fashion-mnist)"
+        )
     raise BadInput(f"{name[:200]}: cannot be opened as data; give a folder, zip, tar, npy, npz, Parquet or IDX file")
 
 

@@ -7,7 +7,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastness.core.errors import BadInput
-from fastness.core.files import atomic_path, cache_root, disk_errors
+from fastness.core.files import atomic_path, cache_root
 from fastness.data.dataset import Dataset, Quarantined
 from fastness.data.manifest import Manifest, hash_items, printable
 from fastness.data.sources import SOURCES, Columns
@@ -158,11 +158,16 @@ def _unpacked(path: Path) -> Path:
         import gzip
         import lzma
 
-        opener = {".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open}.get(path.suffix, gzip.open)
+        openers: dict[str, Callable[..., Any]] = {
+            ".bz2": bz2.open,
+            ".tbz2": bz2.open,
+            ".xz": lzma.open,
+            ".txz": lzma.open,
+        }
+        opener = openers.get(path.suffix, gzip.open)
         try:
-            with disk_errors(target), atomic_path(target) as temporary:
-                with opener(path, "rb") as packed, temporary.open("wb") as plain:
-                    shutil.copyfileobj(packed, plain, 1 << 20)
+            with atomic_path(target) as temporary, opener(path, "rb") as packed, temporary.open("wb") as plain:
+                shutil.copyfileobj(packed, plain, 1 << 20)
         except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error, ValueError) as error:
             raise BadInput(f"{path}: its compression is damaged ({error}); download or pack it again") from None
     return target

@@ -57,7 +57,9 @@ class ArraySource:
             return from_pixels(data, labels, "array")
         items = [_item(item, i) for i, item in enumerate(data)]
         manifest = Manifest(
-            [f"item {i}" for i in range(len(items))], hash_items(items), *encode_labels(labels, len(items), "list"),
+            [f"item {i}" for i in range(len(items))],
+            hash_items(items),
+            *encode_labels(labels, len(items), "list"),
             source="list",
         )
         return Dataset.of(manifest, ListPayloads(items))
@@ -124,7 +126,7 @@ def encode_labels(labels: Any, n: int, source: str) -> tuple[npt.NDArray[np.int6
 def _unknown(value: Any) -> bool:
     if value is None or value == "":
         return True
-    return isinstance(value, int | float | np.number) and (value != value or value < 0)
+    return isinstance(value, int | float | np.number) and bool(value != value or value < 0)
 
 
 def _item(item: Any, position: int) -> bytes | npt.NDArray[Any]:

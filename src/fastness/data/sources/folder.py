@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.errors import BadInput
-from fastness.core.files import atomic_path, cache_root, disk_errors
+from fastness.core.files import atomic_path, cache_root
 from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset, Quarantined
 from fastness.data.manifest import HashArray, Manifest, printable
@@ -80,7 +80,13 @@ def _list(root: Path, only: str | None) -> tuple[_Files, list[Quarantined], int]
             stat = entry.stat()
         except OSError as error:
             loop = error.errno == errno.ELOOP
-            reason = "a link that leads to itself" if loop else "a link that leads nowhere" if entry.is_symlink() else "cannot be read"
+            reason = (
+                "a link that leads to itself"
+                if loop
+                else "a link that leads nowhere"
+                if entry.is_symlink()
+                else "cannot be read"
+            )
             quarantine.append(Quarantined(printable(path), reason))
             continue
         if is_picture_name(entry.name) or looks_like_picture(Path(entry.path)):
@@ -102,7 +108,9 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
             scan = os.scandir(folder)
         except PermissionError:
-            raise BadInput(f"{folder}: not allowed to read this folder; change its permissions or leave it out") from None
+            raise BadInput(
+                f"{folder}: not allowed to read this folder; change its permissions or leave it out"
+            ) from None
         with scan:
             for entry in scan:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
@@ -140,7 +148,9 @@ def _hashes(root: Path, files: _Files) -> tuple[HashArray, dict[int, str]]:
     return hashes, unreadable
 
 
-def _hash_rows(root: Path, files: _Files, rows: npt.NDArray[np.int64]) -> tuple[list[tuple[int, bytes]], dict[int, str]]:
+def _hash_rows(
+    root: Path, files: _Files, rows: npt.NDArray[np.int64]
+) -> tuple[list[tuple[int, bytes]], dict[int, str]]:
     payloads = FolderPayloads(str(root), files.names)
     found, bad = [], {}
     for row in rows.tolist():
@@ -184,6 +194,9 @@ def _remember(known: Path, files: _Files, hashes: HashArray) -> None:
     columns |= {c: pa.array(files.stats[:, i]) for i, c in enumerate(("size", "mtime", "ctime", "inode"))}
     columns["sha256"] = pa.array([row.tobytes() for row in hashes], pa.binary(32))
     table = pa.table(columns)
-    with disk_errors(known), atomic_path(known) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+    with (
+        atomic_path(known) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)

@@ -14,7 +14,7 @@ from fastness.data.dataset import Dataset
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.arrays import from_pixels
 
-_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+_FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 @SOURCES.register("known")
@@ -38,7 +38,9 @@ def _digits() -> Dataset:
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     rank = np.array([np.sum(bunch.target[:i] == digit) for i, digit in enumerate(bunch.target)])
     splits = np.where(rank % 4 == 3, "test", "train").astype(np.str_)
-    return from_pixels(pixels, bunch.target, "digits", splits, licence="CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)")
+    return from_pixels(
+        pixels, bunch.target, "digits", splits, licence="CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)"
+    )
 
 
 def _fashion_mnist() -> Dataset:
@@ -50,7 +52,11 @@ def _fashion_mnist() -> Dataset:
             manifest = opened.whole
             return from_pixels(
                 opened.payloads.pixels,  # type: ignore[attr-defined]
-                manifest.labels, str(folder), manifest.splits, _FASHION, licence="MIT",
+                manifest.labels,
+                str(folder),
+                manifest.splits,
+                _FASHION,
+                licence="MIT",
             )
     return _torchvision("FashionMNIST", "fashion-mnist", "apt-get install dataset-fashion-mnist")
 

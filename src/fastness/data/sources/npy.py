@@ -36,7 +36,9 @@ class NumpySource:
         with loaded as arrays:
             images = _pick(arrays, columns.image, _IMAGES, data)
             if images is None:
-                raise BadInput(f"{data}: none of its arrays ({', '.join(arrays)}) is called images; name it with --image")
+                raise BadInput(
+                    f"{data}: none of its arrays ({', '.join(arrays)}) is called images; name it with --image"
+                )
             label = None if columns.label == "none" else _pick(arrays, columns.label, _LABELS, data)
             split = None if columns.split is None else _pick(arrays, columns.split, (), data)
             return from_pixels(images, label, str(data), None if split is None else split.astype(np.str_))

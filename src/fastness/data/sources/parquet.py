@@ -116,7 +116,9 @@ def _image_column(schema: Any, wanted: str | None, path: Path) -> str:
         return wanted
     if wanted is not None or not found:
         there = ", ".join(schema.names)
-        missing = f"column '{wanted}' holds no pictures" if wanted else "no column holds pictures (bytes, or {bytes, path})"
+        missing = (
+            f"column '{wanted}' holds no pictures" if wanted else "no column holds pictures (bytes, or {bytes, path})"
+        )
         raise BadInput(f"{path}: {missing}; columns: {there}")
     return next((name for name in ("image", "img") if name in found), found[0])
 

@@ -52,14 +52,21 @@ class FewLabel(Check):
             "encoder": "logistic regression on this encoder's frozen features",
             "untrained": "the same on the features of the same network with random weights",
             "raw_pixels": "the same on raw pixels",
-            "from_scratch": f"the same network trained from scratch on these labels alone ({SCRATCH_STEPS} steps, AdamW)",
+            "from_scratch": f"the same network trained from scratch on these labels ({SCRATCH_STEPS} steps, AdamW)",
         }[name]
         mean, low, high = student(np.array(values))
         return Measurement(
-            f"few_label.{per_class}.{name}.accuracy", mean, low, high, "draws", len(values), "share",
+            f"few_label.{per_class}.{name}.accuracy",
+            mean,
+            low,
+            high,
+            "draws",
+            len(values),
+            "share",
             f"{per_class} labels a class, {how}, measured on {len(subject.test):,} held-out items ({subject.how})",
-            subject.data, seed=subject.seed,
-        )  # fmt: skip
+            subject.data,
+            seed=subject.seed,
+        )
 
 
 def _draws(subject: Subject, draw: int) -> Iterator[tuple[int, Ints]]:
@@ -106,10 +113,18 @@ def _from_scratch(subject: Subject, rows: Ints, draw: int) -> float:
     """Train the same network on the drawn labels alone; return its accuracy on the held-out items."""
     spec = subject.bundle.encoder.spec
     recipe = Recipe(
-        method="supervised", encoder=spec.name, size=spec.size, width=spec.options.get("width"),
-        stem=spec.options.get("stem"), steps=SCRATCH_STEPS, batch_size=min(64, len(rows)), optimizer="adamw",
-        lr=2e-3, seed=derive(subject.seed, "from scratch", draw) % (1 << 31), views={"flip": 0.0},
-    )  # fmt: skip
+        method="supervised",
+        encoder=spec.name,
+        size=spec.size,
+        width=spec.options.get("width"),
+        stem=spec.options.get("stem"),
+        steps=SCRATCH_STEPS,
+        batch_size=min(64, len(rows)),
+        optimizer="adamw",
+        lr=2e-3,
+        seed=derive(subject.seed, "from scratch", draw) % (1 << 31),
+        views={"flip": 0.0},
+    )
     method = fit(subject.fit.select(rows), recipe).eval()
     right = 0
     with torch.inference_mode():

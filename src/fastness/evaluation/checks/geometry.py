@@ -25,7 +25,8 @@ class Geometry(Check):
 
     def run(self, subject: Subject) -> Findings:
         """Measure eight samples and give Student's interval over them."""
-        n = min(_SAMPLE, len(subject.test))
+        # Samples must differ to tell how far the numbers move, so none takes all items.
+        n = max(2, min(_SAMPLE, len(subject.test) // 2))
         spec = subject.bundle.encoder.spec
         views = ImageViews([ViewSpec(scale=(0.2, 1.0))], spec.size, spec.mean, spec.std)
         device = subject.bundle.encoder.mean.device
@@ -43,12 +44,23 @@ class Geometry(Check):
         described = {
             "alignment": ("squared distance", "mean squared distance of two standard views of an item; 0 is perfect"),
             "uniformity": ("nats", "log mean Gaussian potential of pairs, t=2; lower is more uniform"),
-            "effective_rank": ("dimensions", f"entropy rank of {n} centred embeddings of {subject.bundle.dim} dimensions"),
+            "effective_rank": (
+                "dimensions",
+                f"entropy rank of {n} centred embeddings of {subject.bundle.dim} dimensions",
+            ),
         }
-        return Findings([
-            Measurement(
-                f"geometry.{name}", *student(np.array(values[name])), "draws", _DRAWS, unit,
-                f"{text}; {_DRAWS} samples of {n} held-out items", subject.data, seed=subject.seed,
-            )
-            for name, (unit, text) in described.items()
-        ])  # fmt: skip
+        return Findings(
+            [
+                Measurement(
+                    f"geometry.{name}",
+                    *student(np.array(values[name])),
+                    "draws",
+                    _DRAWS,
+                    unit,
+                    f"{text}; {_DRAWS} samples of {n} held-out items",
+                    subject.data,
+                    seed=subject.seed,
+                )
+                for name, (unit, text) in described.items()
+            ]
+        )

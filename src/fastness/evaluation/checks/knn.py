@@ -19,8 +19,15 @@ class KNN(Check):
         right = predicted == subject.test_labels
         low, high = wilson(int(right.sum()), len(right))
         measured = Measurement(
-            "knn.accuracy", float(right.mean()), low, high, "items", len(right), "share",
+            "knn.accuracy",
+            float(right.mean()),
+            low,
+            high,
+            "items",
+            len(right),
+            "share",
             f"kNN, cosine, k=20, weights exp(s/0.07), bank of {len(subject.fit):,}; {subject.how}; last epoch",
-            subject.data, seed=subject.seed,
-        )  # fmt: skip
+            subject.data,
+            seed=subject.seed,
+        )
         return Findings([measured], {"predicted": predicted, "label": subject.test_labels, "right": right})

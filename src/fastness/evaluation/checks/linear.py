@@ -22,8 +22,15 @@ class Linear(Check):
         right = predicted == subject.test_labels
         low, high = wilson(int(right.sum()), len(right))
         measured = Measurement(
-            "linear.accuracy", float(right.mean()), low, high, "items", len(right), "share",
-            f"logistic regression (C=1) on standardised frozen features, all {len(subject.fit):,} labels; {subject.how}",
-            subject.data, seed=subject.seed,
-        )  # fmt: skip
+            "linear.accuracy",
+            float(right.mean()),
+            low,
+            high,
+            "items",
+            len(right),
+            "share",
+            f"logistic regression (C=1) on standardised features, all {len(subject.fit):,} labels; {subject.how}",
+            subject.data,
+            seed=subject.seed,
+        )
         return Findings([measured], {"predicted": predicted, "label": subject.test_labels, "right": right})

@@ -1,0 +1,37 @@
+# Everything runs in .venv, which `make setup` builds from the versions in constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test bench lint docs
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/fastness demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+# make bench NAME=pretrain_throughput [SIZE=quick]
+bench: setup
+	@test -n "$(NAME)" || { echo "make bench NAME=... : $$(cd benchmarks && ls *.py | grep -v common | sed s/.py// | xargs)"; exit 2; }
+	$(BIN)/python benchmarks/$(NAME).py $(if $(SIZE),--$(SIZE))
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/draw.py --check
+
+docs: setup
+	$(BIN)/python docs/draw.py
