@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastness.core.errors import Failure
+from fastness.core.errors import BadInput, Failure
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -36,6 +36,8 @@ def disk_errors(target: Path) -> Iterator[None]:
             raise Failure(f"{target}: no room left on the disk; free some space and run again") from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise Failure(f"{target}: not allowed to write here; choose another folder") from error
+        if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+            raise BadInput(f"{target}: a file or folder of another kind is in the way; choose another name") from error
         raise
 
 
@@ -48,7 +50,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
         try:
@@ -81,14 +83,21 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write a new folder beside ``target``, then put it in its place in one rename."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".tmp"))
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp"))
         try:
             temporary.chmod(0o755)
             fill(temporary)
+            for file in temporary.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)  # some writers make files for their owner only
             if target.exists():
-                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.old."))
+                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.old."))
                 target.rename(old / target.name)
-                temporary.rename(target)
+                try:
+                    temporary.rename(target)
+                except OSError:
+                    (old / target.name).rename(target)
+                    old.rmdir()
+                    raise
                 shutil.rmtree(old)
             else:
                 temporary.rename(target)

@@ -71,7 +71,9 @@ def picture_pixels(image: Image.Image) -> Pixels:
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16"):
+        return from_array(np.asarray(image) / np.float32(65535))  # by 257, however dark the picture is
+    if image.mode in {"I", "F"}:
         return from_array(np.asarray(image))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -31,8 +31,8 @@ def cut(
 ) -> npt.NDArray[np.bool_]:
     """Choose about ``share`` of ``n`` items at random.
 
-    With ``groups`` whole groups are chosen until the share is reached; else with ``labels`` each class gives
-    its share (at least one item if it has two); else items are drawn freely.
+    With ``groups`` whole groups are chosen that bring the number nearer to the share; else with ``labels`` each
+    class gives its share (at least one item if it has two); else items are drawn freely.
 
     Returns:
         a boolean mask ``[n]`` of the chosen items.
@@ -51,12 +51,15 @@ def cut(
         if len(names) < 2:
             raise BadInput("all items belong to one group, which cannot be divided; choose another --group")
         sizes = np.bincount(member)
-        order = generator.permutation(len(names))
-        before = np.cumsum(sizes[order]) - sizes[order]
-        taken = order[before < share * n]
-        return np.isin(member, taken[: len(names) - 1])
+        taken, total = [], 0
+        for group in generator.permutation(len(names)):
+            nearer = abs(total + sizes[group] - share * n) < abs(total - share * n)
+            if nearer and total + sizes[group] < n:
+                taken.append(group)
+                total += sizes[group]
+        return np.isin(member, taken or [sizes.argmin()])
     if labels is None:
-        chosen[generator.permutation(n)[: max(1, round(share * n))]] = True
+        chosen[generator.permutation(n)[: min(max(1, round(share * n)), n - 1)]] = True
         return chosen
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import lzma
+import os
 import shutil
 import tarfile
 import threading
@@ -24,6 +27,7 @@ from fastness.data.sources.tree import arrange, has_picture_signature, is_pictur
 MAX_MEMBER = 1 << 29
 """Members that unpack to more bytes are quarantined unread."""
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
@@ -40,7 +44,7 @@ class ZipPayloads:
         with self._lock:
             try:
                 return self.archive.read(self.names[row])
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+            except _DAMAGE as error:
                 raise OSError(f"damaged in the archive: {error}") from error
 
 
@@ -97,7 +101,7 @@ def _pick(payloads: ZipPayloads | TarPayloads, rows: list[int]) -> ZipPayloads |
 def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], int]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (OSError, ValueError, *_DAMAGE) as error:
         raise BadInput(f"{path}: not readable as a zip ({error}); download or pack it again") from None
     if any(info.flag_bits & 1 for info in archive.infolist()):
         raise BadInput(f"{path}: is encrypted; unpack it with its password first")
@@ -119,7 +123,7 @@ def _starts_like_picture(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> boo
     try:
         with archive.open(info) as member:
             return has_picture_signature(member.read(16))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+    except (OSError, *_DAMAGE):
         return False
 
 
@@ -133,7 +137,7 @@ def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], in
             continue
         if member.size > MAX_MEMBER:
             quarantine.append(Quarantined(printable(name), f"unpacks to {member.size:,} bytes"))
-        elif is_picture_name(name):
+        elif is_picture_name(name) or has_picture_signature(_head(plain, member)):
             spans[name] = (member.offset_data, member.size)
         else:
             ignored += 1
@@ -149,14 +153,21 @@ def _members(plain: Path, path: Path) -> Iterator[tarfile.TarInfo]:
         raise BadInput(f"{path}: not readable as a tar ({error}); download or pack it again") from None
 
 
+def _head(plain: Path, member: tarfile.TarInfo) -> bytes:
+    """Return the first 16 bytes of a member, fewer if it is shorter."""
+    with plain.open("rb") as handle:
+        handle.seek(member.offset_data)
+        return handle.read(min(16, member.size))
+
+
 def _unpacked(path: Path) -> Path:
     """Return the plain tar of a compressed one, made once, since a compressed one cannot be read at an offset."""
     stat = path.stat()
-    target = cache_root() / "unpacked" / f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}.tar"
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    target = cache_root() / "unpacked" / f"{place}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}.tar"
     if not target.exists():
         import bz2
         import gzip
-        import lzma
 
         openers: dict[str, Callable[..., Any]] = {
             ".bz2": bz2.open,
@@ -168,7 +179,9 @@ def _unpacked(path: Path) -> Path:
         try:
             with atomic_path(target) as temporary, opener(path, "rb") as packed, temporary.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-        except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error, ValueError) as error:
+        except (OSError, lzma.LZMAError, EOFError, zlib.error, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's doing, not the file's
             raise BadInput(f"{path}: its compression is damaged ({error}); download or pack it again") from None
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,13 @@ class ArraySource:
     def open(self, data: Any, columns: Columns) -> Dataset:
         """Hash each item."""
         labels = None
-        if isinstance(data, tuple) and len(data) == 2:
+        if (
+            isinstance(data, tuple)
+            and len(data) == 2
+            and (isinstance(data[0], np.ndarray | list) or _is_tensor(data[0]))
+        ):
             data, labels = data
+            labels = None if columns.label == "none" else labels
         if _is_tensor(data):
             data = data.detach().cpu().numpy()
         if isinstance(data, np.ndarray) and data.dtype != object:
@@ -89,6 +95,8 @@ def from_pixels(
         raise BadInput(f"{source}: shape {pixels.shape} is no batch of pictures; give [N, H, W] or [N, C, H, W]")
     if pixels.dtype.kind not in "uifb":
         raise BadInput(f"{source}: dtype {pixels.dtype} holds no pixels; give uint8")
+    if splits is not None and len(splits) != len(pixels):
+        raise BadInput(f"{source}: {len(splits)} splits for {len(pixels)} items; give one split an item")
     numbers, names = encode_labels(labels, len(pixels), source)
     manifest = Manifest(
         [f"{i}" for i in range(len(pixels))],
@@ -106,21 +114,36 @@ def encode_labels(labels: Any, n: int, source: str) -> tuple[npt.NDArray[np.int6
     """Return class numbers and names of labels of any type; negative integers, ``None`` and "" are unknown.
 
     Raises:
-        BadInput: there are not ``n`` of them.
+        BadInput: there are not ``n`` of them, or they are no single values.
     """
     if labels is None:
         return None, ()
     if _is_tensor(labels):
         labels = labels.detach().cpu().numpy()
-    values = list(labels)
-    if len(values) != n:
-        raise BadInput(f"{source}: {len(values)} labels for {n} items; give one label an item")
+    values = [plain(value) for value in labels]
+    if len(values) != n or not all(map(is_class, values)):
+        wrong = f"{len(values)} labels for {n} items" if len(values) != n else "labels are lists or arrays"
+        raise BadInput(f"{source}: {wrong}; give one label an item")
     texts = [None if _unknown(value) else str(value) for value in values]
     known = {text for text in texts if text is not None}
-    numeric = all(text.lstrip("-").isdigit() for text in known)
+    numeric = all(text.removeprefix("-").isdecimal() for text in known)
     names = sorted(known, key=int) if numeric else sorted(known)
     number = {name: i for i, name in enumerate(names)}
     return np.array([-1 if t is None else number[t] for t in texts], np.int64), tuple(names)
+
+
+def plain(value: Any) -> Any:
+    """Return the Python value of an array or tensor that holds just one, and anything else as it is."""
+    return value.item() if math.prod(getattr(value, "shape", (2,))) == 1 else value
+
+
+def is_class(value: Any) -> bool:
+    """Whether a value may be the class of an item: no list, mapping, array or picture."""
+    return (
+        not isinstance(value, list | tuple | dict | set)
+        and not hasattr(value, "shape")
+        and not hasattr(value, "convert")
+    )
 
 
 def _unknown(value: Any) -> bool:
@@ -139,7 +162,7 @@ def _item(item: Any, position: int) -> bytes | npt.NDArray[Any]:
         return item
     if _is_tensor(item):
         return np.asarray(item.detach().cpu().numpy())
-    if isinstance(item, np.ndarray):
+    if isinstance(item, np.ndarray) and item.dtype.kind in "uifb":
         return item
     if hasattr(item, "convert") and hasattr(item, "getexif"):
         from fastness.data.decode import picture_pixels
@@ -149,4 +172,4 @@ def _item(item: Any, position: int) -> bytes | npt.NDArray[Any]:
 
 
 def _is_tensor(data: Any) -> bool:
-    return type(data).__module__ == "torch" and hasattr(data, "detach")
+    return any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(data).__mro__)

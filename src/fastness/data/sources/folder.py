@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat as modes
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from fastness.data.dataset import Dataset, Quarantined
 from fastness.data.manifest import HashArray, Manifest, printable
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.tree import arrange, is_picture_name, looks_like_picture
+
+_Entry = tuple[str, os.DirEntry[str]]
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,8 @@ class FolderSource:
     def open(self, data: Any, columns: Columns) -> Dataset:
         """List, hash and arrange the files. Hashes of files that did not change come from the last time."""
         root = data if data.is_dir() else data.parent
-        only = None if data.is_dir() else data.name
-        files, quarantine, ignored = _list(root, only)
-        hashes, unreadable = _hashes(root, files)
+        files, quarantine, ignored = _list(_walk(root) if data.is_dir() else _alone(data))
+        hashes, unreadable = _hashes(root, files, data)
         if unreadable:
             keep = np.setdiff1d(np.arange(len(files.names)), list(unreadable))
             quarantine += [Quarantined(printable(files.names[row]), why) for row, why in unreadable.items()]
@@ -67,15 +69,13 @@ class FolderSource:
         return Dataset.of(manifest, FolderPayloads(str(root), files.names), quarantine, ignored)
 
 
-def _list(root: Path, only: str | None) -> tuple[_Files, list[Quarantined], int]:
-    """Return the picture files below ``root`` in order of their paths, dangling links, and how many others."""
+def _list(found: Iterator[_Entry]) -> tuple[_Files, list[Quarantined], int]:
+    """Return the picture files in order of their paths, links that lead nowhere, and how many others."""
     names: list[str] = []
     stats: list[tuple[int, int, int, int]] = []
     quarantine: list[Quarantined] = []
     ignored = 0
-    for path, entry in _walk(root):
-        if only is not None and path != only:
-            continue
+    for path, entry in found:
         try:
             stat = entry.stat()
         except OSError as error:
@@ -89,7 +89,9 @@ def _list(root: Path, only: str | None) -> tuple[_Files, list[Quarantined], int]
             )
             quarantine.append(Quarantined(printable(path), reason))
             continue
-        if is_picture_name(entry.name) or looks_like_picture(Path(entry.path)):
+        if not modes.S_ISREG(stat.st_mode):
+            quarantine.append(Quarantined(printable(path), "a link to something that is no file"))
+        elif is_picture_name(entry.name) or looks_like_picture(Path(entry.path)):
             names.append(path)
             stats.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
         else:
@@ -99,12 +101,28 @@ def _list(root: Path, only: str | None) -> tuple[_Files, list[Quarantined], int]
     return _Files([names[i] for i in order], table), quarantine, ignored
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield (relative path, entry) of all files; follows links to folders, each real folder once."""
-    seen = {os.path.realpath(root)}
-    pending = [("", str(root))]
-    while pending:
-        prefix, folder = pending.pop()
+def _alone(path: Path) -> Iterator[_Entry]:
+    """Yield one file as `_walk` would, without a look at what lies below its folder."""
+    with os.scandir(path.parent) as scan:
+        yield from ((entry.name, entry) for entry in scan if entry.name == path.name)
+
+
+def _walk(root: Path) -> Iterator[_Entry]:
+    """Yield (relative path, entry) of all files; follows links to folders, each real folder once.
+
+    Links are followed last and in order, so that a folder keeps its own name and the result its order.
+    """
+    seen: set[str] = set()
+    pending = [("", str(root), os.path.realpath(root))]
+    links: list[tuple[str, str, str]] = []
+    while pending or links:
+        if not pending:
+            links.sort(reverse=True)
+            pending.append(links.pop())
+        prefix, folder, real = pending.pop()
+        if real in seen:
+            continue
+        seen.add(real)
         try:
             scan = os.scandir(folder)
         except PermissionError:
@@ -115,25 +133,24 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             for entry in scan:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                if entry.is_dir():
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else None
-                    if real is not None and (real in seen or _inside(folder, real)):
-                        continue
-                    seen.add(real or entry.path)
-                    pending.append((f"{prefix}{entry.name}/", entry.path))
-                elif entry.is_file() or entry.is_symlink():
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((f"{prefix}{entry.name}/", entry.path, os.path.join(real, entry.name)))  # noqa: PTH118
+                elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - entry.is_dir trips over loops
+                    target = os.path.realpath(entry.path)
+                    if not _inside(real, target):
+                        links.append((f"{prefix}{entry.name}/", entry.path, target))
+                elif entry.is_symlink() or entry.is_file():
                     yield f"{prefix}{entry.name}", entry
 
 
-def _inside(folder: str, ancestor: str) -> bool:
-    """Whether a link to ``ancestor`` from within ``folder`` would lead round in a circle."""
-    real = os.path.realpath(folder)
+def _inside(real: str, ancestor: str) -> bool:
+    """Whether a link to ``ancestor`` from within the folder ``real`` would lead round in a circle."""
     return real == ancestor or real.startswith(ancestor.rstrip("/") + "/")
 
 
-def _hashes(root: Path, files: _Files) -> tuple[HashArray, dict[int, str]]:
+def _hashes(root: Path, files: _Files, opened: Path) -> tuple[HashArray, dict[int, str]]:
     """Return SHA-256 of each file, reading only those that are new or changed; and those unreadable."""
-    known = cache_root() / "manifests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.arrow"
+    known = cache_root() / "manifests" / f"{hashlib.sha256(os.fsencode(opened.resolve())).hexdigest()[:32]}.arrow"
     hashes, fresh = _remembered(known, files)
     unreadable: dict[int, str] = {}
     if len(fresh):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ class KnownSource:
 
     def open(self, data: Any, columns: Columns) -> Dataset:
         """Open the set."""
-        return _OPENERS[str(data)]()
+        opened = _OPENERS[str(data)]()
+        whole = opened.whole
+        if columns.label == "none":
+            whole = replace(whole, labels=None, class_names=())
+        if columns.split == "none":
+            whole = replace(whole, splits=None)
+        return Dataset.of(whole, opened.payloads)
 
 
 def _digits() -> Dataset:

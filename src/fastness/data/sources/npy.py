@@ -12,6 +12,7 @@ from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.arrays import from_pixels
+from fastness.data.splits import canonical
 
 _IMAGES = ("images", "image", "x", "X", "data", "pixels", "arr_0")
 _LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
@@ -29,8 +30,8 @@ class NumpySource:
         """Find images and labels by their usual names, or by the columns given."""
         try:
             loaded = np.load(data, mmap_mode="r" if data.suffix == ".npy" else None, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise BadInput(f"{data}: not readable as a NumPy file ({str(error).splitlines()[0]})") from None
+        except Exception as error:  # noqa: BLE001 - a header is read as Python text: a damaged one raises anything
+            raise BadInput(f"{data}: not readable as a NumPy file ({(str(error).splitlines() or [''])[0]})") from None
         if isinstance(loaded, np.ndarray):
             return from_pixels(loaded, None, str(data))
         with loaded as arrays:
@@ -40,8 +41,9 @@ class NumpySource:
                     f"{data}: none of its arrays ({', '.join(arrays)}) is called images; name it with --image"
                 )
             label = None if columns.label == "none" else _pick(arrays, columns.label, _LABELS, data)
-            split = None if columns.split is None else _pick(arrays, columns.split, (), data)
-            return from_pixels(images, label, str(data), None if split is None else split.astype(np.str_))
+            split = None if columns.split in (None, "none") else _pick(arrays, columns.split, (), data)
+            splits = None if split is None else np.array([canonical(str(name)) for name in split], np.str_)
+            return from_pixels(images, label, str(data), splits)
 
 
 def _pick(arrays: Any, wanted: str | None, usual: tuple[str, ...], path: Path) -> npt.NDArray[Any] | None:
@@ -50,5 +52,5 @@ def _pick(arrays: Any, wanted: str | None, usual: tuple[str, ...], path: Path) -
     name = wanted or next((key for key in usual if key in arrays), None)
     try:
         return None if name is None else np.asarray(arrays[name])
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - as above, and whatever its compression raises
         raise BadInput(f"{path}: array '{name}' cannot be read ({error})") from None

@@ -56,23 +56,26 @@ class ParquetSource:
     """Opens a Parquet file or a folder of them; files named after a split are that split."""
 
     def accepts(self, data: Any) -> bool:
-        """A ``.parquet`` file, or a folder with such files at its top."""
+        """A ``.parquet`` file, or a folder with such files of pictures at its top."""
         if not isinstance(data, Path):
             return False
-        return (data.suffix == ".parquet" and data.is_file()) or (data.is_dir() and bool(_files(data)))
+        return (data.suffix == ".parquet" and data.is_file()) or (data.is_dir() and any(map(_promising, _files(data))))
 
     def open(self, data: Any, columns: Columns) -> Dataset:
         """Hash every picture's bytes, a row group at a time."""
         import pyarrow as pa
+
+        try:
+            return self._open(data, columns)
+        except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+            raise BadInput(f"{data}: not readable as Parquet ({(str(error).splitlines() or [''])[0]})") from None
+
+    def _open(self, data: Path, columns: Columns) -> Dataset:
         import pyarrow.parquet as pq
 
         files = _files(data) if data.is_dir() else [data]
-        try:
-            opened = [pq.ParquetFile(file) for file in files]
-            schema = opened[0].schema_arrow
-            files, opened = _alike(files, opened)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BadInput(f"{data}: not readable as Parquet ({str(error).splitlines()[0]})") from None
+        files, opened = _alike(files, [pq.ParquetFile(file) for file in files])
+        schema = opened[0].schema_arrow
         image = _image_column(schema, columns.image, data)
         label = _named(schema, columns.label, _LABELS, data)
         rows = [(f, g, o.metadata.row_group(g).num_rows) for f, o in enumerate(opened) for g in range(o.num_row_groups)]
@@ -98,20 +101,35 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _alike(files: list[Path], opened: list[Any]) -> tuple[list[Path], list[Any]]:
-    """Keep splits apart from strangers: with files named after splits, others are not part of the set."""
+    """Keep the set apart from strangers: files without pictures, and beside files named after splits any other."""
     named = [i for i, file in enumerate(files) if is_split(file.stem.split("-")[0])]
-    keep = named or range(len(files))
+    keep = named or [i for i, file in enumerate(opened) if _picture_columns(file.schema_arrow)] or range(len(files))
     return [files[i] for i in keep], [opened[i] for i in keep]
 
 
-def _image_column(schema: Any, wanted: str | None, path: Path) -> str:
+def _promising(file: Path) -> bool:
+    """Whether a file holds pictures, or is damaged, which is for ``open`` to say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(_picture_columns(pq.read_schema(file)))
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def _picture_columns(schema: Any) -> list[str]:
     import pyarrow as pa
 
     def holds_pictures(kind: Any) -> bool:
         inner = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
         return bool(inner or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
-    found = [f.name for f in schema if holds_pictures(f.type)]
+    return [f.name for f in schema if holds_pictures(f.type)]
+
+
+def _image_column(schema: Any, wanted: str | None, path: Path) -> str:
+    found = _picture_columns(schema)
     if wanted is not None and wanted in found:
         return wanted
     if wanted is not None or not found:
@@ -149,11 +167,12 @@ def _labels(
     numbers, names = encode_labels(values, n, source)
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = described.get("info", {}).get("features", {}).get(label, {})
-    if isinstance(feature, dict) and feature.get("names"):
-        return np.array([-1 if v is None else int(v) for v in values], np.int64), tuple(feature["names"])
+    called = tuple(feature.get("names") or ()) if isinstance(feature, dict) else ()
+    if called and all(v is None or (isinstance(v, int) and v < len(called)) for v in values):
+        return np.array([-1 if v is None else max(v, -1) for v in values], np.int64), called
     if "class_name" in schema.names and numbers is not None:
-        called = dict(zip(numbers.tolist(), _column(opened, "class_name"), strict=True))
-        return numbers, tuple(str(called.get(i, name)) for i, name in enumerate(names))
+        title = dict(zip(numbers.tolist(), _column(opened, "class_name"), strict=True))
+        return numbers, tuple(str(title.get(i, name)) for i, name in enumerate(names))
     return numbers, names
 
 

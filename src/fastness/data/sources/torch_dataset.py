@@ -12,7 +12,7 @@ from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
-from fastness.data.sources.arrays import encode_labels
+from fastness.data.sources.arrays import encode_labels, is_class, plain
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,15 @@ class TorchSource:
         hashes = hash_items(pictures())
         source = type(data).__name__
         found = getattr(data, "targets", None) if len(labels) != len(data) else labels
-        plain = None if found is None or columns.label == "none" else [_plain(value) for value in found]
-        numbers, names = encode_labels(plain, len(data), source)
+        classes = None if found is None or columns.label == "none" else [plain(value) for value in found]
+        if classes is not None and not all(map(is_class, classes)):
+            classes = None  # masks, boxes, second views: no classes
+        numbers, names = encode_labels(classes, len(data), source)
         given = getattr(data, "classes", None)
         if numbers is not None and given is not None and len(given) == len(names):
             names = tuple(map(str, given))
         manifest = Manifest([f"{source} {i}" for i in range(len(data))], hashes, numbers, names, source=source)
         return Dataset.of(manifest, TorchPayloads(data))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
 
 
 def _pixels(item: Any, row: int) -> npt.NDArray[Any]:

@@ -1,0 +1,110 @@
+"""Draw the rooms and the arrows between them into ``docs/architecture.md`` from the code's own imports.
+
+``--check`` changes nothing and fails if the page is not what the code says, or a link in the docs is dead.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "src" / "fastness"
+BEGIN, END = "<!-- drawn from the code: make docs -->", "<!-- end of the drawing -->"
+# In the order in which one may import: from those above.
+ROOMS = [
+    "core", "data", "views", "encoders", "losses", "metrics", "index", "bundle", "methods", "training", "evaluation",
+    "tasks", "api", "cli",
+]  # fmt: skip
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return which rooms each room imports from."""
+    graph = grimp.build_graph("fastness", cache_dir=None)
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in graph.modules:
+        room = module.split(".")[1] if "." in module else ""
+        for imported in graph.find_modules_directly_imported_by(module):
+            other = imported.split(".")[1] if "." in imported else ""
+            if room in found and other in found and room != other:
+                found[room].add(other)
+    return found
+
+
+def essential(found: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """Return the arrows that no longer way implies, so that the drawing can be read."""
+
+    def reach(room: str, seen: set[str]) -> set[str]:
+        for other in found[room] - seen:
+            seen.add(other)
+            reach(other, seen)
+        return seen
+
+    lines = []
+    for room in ROOMS:
+        for other in sorted(found[room], key=ROOMS.index):
+            if not any(other in reach(via, set()) for via in found[room] - {other}):
+                lines.append((room, other))
+    return lines
+
+
+def drawing() -> str:
+    """Return the generated part of the page."""
+    found = arrows()
+    lines = ["```mermaid", "flowchart BT"]
+    lines += [f"  {room} --> {other}" for room, other in essential(found)]
+    lines += ["```", "An arrow says «imports from»; those that a longer way implies are left out.", ""]
+    lines += ["| room | what it is for | files | imports from |", "|---|---|---|---|"]
+    for room in ROOMS:
+        folder, single = PACKAGE / room, PACKAGE / f"{room}.py"
+        files = sorted(folder.rglob("*.py")) if folder.is_dir() else [single]
+        purpose = first_line(folder / "__init__.py" if folder.is_dir() else single)
+        others = ", ".join(sorted(found[room], key=ROOMS.index)) or "nothing"
+        lines.append(f"| `{room}` | {purpose} | {len([f for f in files if f.name != '__init__.py'])} | {others} |")
+    lines += ["", "<details><summary>Every file and what it says of itself</summary>", ""]
+    for room in ROOMS:
+        folder = PACKAGE / room
+        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else []:
+            if path.name != "__init__.py":
+                lines.append(f"- `{path.relative_to(PACKAGE)}`: {first_line(path)}")
+    return "\n".join([*lines, "", "</details>"])
+
+
+def dead_links() -> list[str]:
+    """Return links in the documentation that lead to no file."""
+    dead = []
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            if not (page.parent / target).exists():
+                dead.append(f"{page.relative_to(ROOT)}: {target}")
+    return dead
+
+
+def main() -> int:
+    """Draw, or check."""
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    new = f"{before}{BEGIN}\n{drawing()}\n{END}{after}"
+    problems = dead_links()
+    if "--check" in sys.argv:
+        if new != text:
+            problems.append("docs/architecture.md is not what the code says; run make docs")
+    else:
+        PAGE.write_text(new)
+    print("\n".join(problems) or "docs are true")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What all tests share: a cache of their own, tiny pictures, a tiny bundle, and the command line in a process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from PIL import Image
+
+# Fixtures that are made once for all examples of a test are meant; timing on a busy machine says nothing.
+settings.register_profile(
+    "fastness", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("fastness")
+
+EXECUTABLE = Path(sys.executable).with_name("fastness")
+_HEAVY = ["fastness.training.run", "fastness.evaluation", "fastness.tasks.search", "fastness.cli.main"]
+_STANDARD_SOURCES = (
+    "torchvision.datasets.CIFAR10, Tiny-ImageNet, npm emoji-datasource-*, clothing-dataset-small, "
+    "Magnetic-tile-defect, OTB"
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep everything that tests cache in a temporary folder, in this process and in those it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTNESS_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of the shared data sets; without it the test is skipped."""
+    given = os.environ.get("FASTNESS_DATA")
+    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: no shared data; set FASTNESS_DATA, or fetch the sets from {_STANDARD_SOURCES}")
+    return folder
+
+
+def picture(seed: int, size: int = 12) -> np.ndarray:
+    """Return a smooth colour pattern, uint8 ``[size, size, 3]``, that the seed decides."""
+    corners = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), np.uint8)
+    return np.asarray(Image.fromarray(corners).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def pictures(n: int, size: int = 12, seed: int = 0) -> np.ndarray:
+    """Return ``n`` patterns, uint8 ``[n, size, size, 3]``."""
+    return np.stack([picture(1000 * seed + i, size) for i in range(n)])
+
+
+def write_pictures(folder: Path, pixels: np.ndarray, suffix: str = ".png") -> list[Path]:
+    """Write pictures as ``00.png``, ``01.png`` … and return their paths in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:02}{suffix}" for i in range(len(pixels))]
+    for path, array in zip(paths, pixels, strict=True):
+        Image.fromarray(array).save(path, quality=95)
+    return paths
+
+
+def write_classes(folder: Path, names: str = "ab", each: int = 4, size: int = 12) -> Path:
+    """Write one folder a class with ``each`` pictures and return the root."""
+    for seed, name in enumerate(names):
+        write_pictures(folder / name, pictures(each, size, seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of twelve pictures; not to be changed."""
+    return write_classes(tmp_path_factory.mktemp("labelled"), each=12)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+    """The folder of a tiny finished run on `labelled`; not to be changed."""
+    import fastness as fs
+
+    out = tmp_path_factory.mktemp("run")
+    return fs.train(labelled, steps=2, width=4, size=16, batch_size=8, out=out, quiet=True).folder
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Path) -> Path:
+    """The folder of a tiny trained bundle; not to be changed."""
+    return run / "bundle"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: exit status (negative: the signal) and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def fork(target: Callable[..., Any], *args: Any) -> multiprocessing.process.BaseProcess:
+    """Start ``target`` in a process of its own that already has the heavy imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_HEAVY)
+    process = context.Process(target=_child, args=(os.environ.get("FASTNESS_CACHE"), target, *args), daemon=True)
+    process.start()
+    return process
+
+
+def _child(cache: str | None, target: Callable[..., Any], *args: Any) -> None:
+    os.environ["FASTNESS_CACHE"] = str(cache)
+    target(*args)
+
+
+def _main(words: list[str], folder: str, log: str) -> None:
+    """Be ``fastness WORDS`` in ``folder``, with both outputs in files."""
+    os.chdir(folder)
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{log}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.argv = ["fastness", *words]
+    from fastness.cli.main import main
+
+    main()
+
+
+@pytest.fixture
+def fastness(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """Return a function that runs a command line in ``tmp_path``, by `fork` since imports take seconds."""
+    log = tmp_path_factory.mktemp("log")
+
+    def call(*words: object) -> Ended:
+        process = fork(_main, [str(word) for word in words], str(tmp_path), str(log))
+        process.join()
+        assert process.exitcode is not None
+        return Ended(process.exitcode, (log / "out").read_text(), (log / "err").read_text())
+
+    return call
+
+
+def installed(*words: object, cwd: Path | None = None) -> Ended:
+    """Run the installed ``fastness``."""
+    done = subprocess.run([EXECUTABLE, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,283 @@
+"""Training: resuming is exact, batches are functions of the seed, budgets become steps, collapse is noticed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastness as fs
+from fastness.core.files import sha256_file
+from fastness.core.recipe import Recipe
+from fastness.data.cache import decoded
+from fastness.methods import METHODS
+from fastness.training import checkpoint, plan
+from fastness.training.batches import Batches, positions
+from fastness.training.collapse import measure
+from fastness.training.events import Events
+from fastness.training.fit import fit
+from fastness.training.loop import Settings
+from fastness.training.optimizers import make_optimizer
+from fastness.training.run import assemble, make_loop
+from fastness.training.schedule import learning_rate
+
+TINY = {"steps": 6, "width": 4, "size": 16, "batch_size": 16, "encoder": "resnet18"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return decoded(fs.open_data("digits").split("train").select(np.arange(200)), 16)
+
+
+def weights(method: str, images, folder: Path, stop_at: int | None = None, **changes) -> dict[str, torch.Tensor]:
+    """Train in a folder; with ``stop_at``, save there, throw everything away and go on from the file."""
+    recipe = plan.complete(Recipe.parse({"method": method, **TINY, **changes}), images.dataset, CPU)
+
+    def fresh():
+        module, views = assemble(images, recipe)
+        return make_loop(module, views, images, recipe, CPU, folder, Settings())
+
+    loop = fresh()
+    loop.fix_length()
+    accumulate = recipe.accumulate
+    source = loop.batches.run(0, loop.total * accumulate)
+    while loop.step < loop.total:
+        loop._update(source, loop.step, loop.total)
+        loop.step += 1
+        if loop.step == stop_at:
+            loop.save()
+            source.close()
+            loop = fresh()
+            loop.resume()
+            source = loop.batches.run(loop.step * accumulate, loop.total * accumulate)
+    return loop.method.state_dict()
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+def test_resuming_gives_the_uninterrupted_weights_bit_for_bit(method, optimizer, images, tmp_path):
+    if method != "simclr" and optimizer == "lars":
+        pytest.skip("one method is enough for LARS")
+    whole = weights(method, images, tmp_path / "a", optimizer=optimizer)
+    resumed = weights(method, images, tmp_path / "b", stop_at=3, optimizer=optimizer)
+    assert equal(whole, resumed)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(precision, images, tmp_path):
+    a = weights("simclr", images, tmp_path, precision=precision, accumulate=2)
+    assert equal(a, weights("simclr", images, tmp_path, precision=precision, accumulate=2))
+    assert not equal(a, weights("simclr", images, tmp_path, precision=precision, accumulate=2, seed=1))
+
+
+def test_kill_and_resume_by_command_line(tmp_path):
+    """SIGKILL and SIGTERM at some moment; the same command then ends with the same bundle id."""
+    command = [str(Path(sys.executable).with_name("fastness")), "train", "digits", "--steps", "24", "--width", "4"]
+    command += ["--batch-size", "32", "--checkpoint-every", "0.001s", "--json"]
+
+    def run(out: Path) -> subprocess.Popen:
+        return subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    whole = run(tmp_path / "whole")
+    wanted = json.loads(whole.communicate()[0])["id"]
+    for number, kind in enumerate((signal.SIGKILL, signal.SIGTERM)):
+        out = tmp_path / f"killed-{number}"
+        process = run(out)
+        events = out / "events.jsonl"
+        while process.poll() is None and not (events.exists() and '"event": "step"' in events.read_text()):
+            time.sleep(0.01)
+        process.send_signal(kind)
+        _, said = process.communicate()
+        assert process.returncode != 0
+        if kind == signal.SIGTERM:
+            assert said.strip().splitlines()[-1].startswith("fastness: stopped at step")
+        assert json.loads(run(out).communicate()[0])["id"] == wanted
+        steps = [json.loads(line)["step"] for line in events.read_text().splitlines() if '"event": "step"' in line]
+        assert steps == sorted(set(steps))
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(images, tmp_path):
+    """Writing fails half-way: the old checkpoint still loads."""
+    recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
+    module, views = assemble(images, recipe)
+    loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
+    loop.fix_length()
+    loop.save()
+    before = sha256_file(loop.checkpoint_path)
+    code = (
+        "import resource, signal, sys, pathlib\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "from torch import nn, optim\n"
+        "from fastness.core.errors import Failure\n"
+        "from fastness.training import checkpoint\n"
+        "net = nn.Linear(300, 300)\n"
+        "try:\n"
+        "    checkpoint.save(pathlib.Path(sys.argv[1]), net, optim.SGD(net.parameters(), 0.1), {'step': 1})\n"
+        "except Failure as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(loop.checkpoint_path)], capture_output=True, text=True)
+    assert "no room left" in done.stdout, done.stderr
+    assert sha256_file(loop.checkpoint_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
+
+
+def test_every_epoch_has_each_item_once_and_another_order():
+    n, size = 103, 10
+    epochs = [np.concatenate([positions(s, n, size, 7) for s in range(e * 10, e * 10 + 10)]) for e in range(3)]
+    for order in epochs:
+        assert len(set(order.tolist())) == 100
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert len(positions(0, 3, 8, 0)) == 8  # fewer items than a batch are repeated
+
+
+def test_batches_made_ahead_equal_those_made_now(images):
+    recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
+    _, views = assemble(images, recipe)
+    batches = Batches(images, views, 16, 0, CPU)
+    for step, batch in enumerate(batches.run(0, 4)):
+        now = batches.make(step)
+        assert all(torch.equal(a, b) for a, b in zip(batch.views, now.views, strict=True))
+        assert torch.equal(batch.labels, now.labels)
+
+
+def test_an_error_in_the_background_is_raised_in_the_step(images):
+    recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
+    _, views = assemble(images, recipe)
+    views.specs = (None,)
+    with pytest.raises(AttributeError):
+        next(Batches(images, views, 16, 0, CPU).run(0, 4))
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (10, 0.0), (100, 0.05), (100, 1.0)])
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing(total, warmup):
+    rates = [learning_rate(step, total, 0.5, warmup) for step in range(total)]
+    top = int(np.argmax(rates))
+    assert max(rates) == pytest.approx(0.5)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert all(rate >= 0 and math.isfinite(rate) for rate in rates)
+
+
+def test_a_time_budget_becomes_steps_and_leaves_the_start_as_it_was(images, tmp_path):
+    recipe = plan.complete(Recipe.parse({**TINY, "steps": None, "budget": "2s"}), images.dataset, CPU)
+    module, views = assemble(images, recipe)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
+    loop.fix_length()
+    assert loop.total >= 1
+    assert equal(before, loop.method.state_dict())
+    assert not loop.optimizer.state
+
+
+def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
+    """Without batch statistics, two accumulated supervised batches of 8 equal the mean gradient."""
+    recipe = plan.complete(
+        Recipe.parse({**TINY, "method": "supervised", "steps": 1, "batch_size": 8, "accumulate": 2, "precision": "float32",
+                      "lr": 1.0, "warmup": 0.0, "weight_decay": 0.0}), images.dataset, CPU)  # fmt: skip
+    module, views = assemble(images, recipe)
+    loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
+    loop.fix_length()
+    start = {k: v.clone() for k, v in module.named_parameters()}
+    expected = {k: torch.zeros_like(v) for k, v in start.items()}
+    for number in range(2):
+        batch = loop.batches.make(number)
+        module.train()
+        module(batch.views, batch.labels).loss.backward()
+        for name, parameter in module.named_parameters():
+            expected[name] += parameter.grad / 2
+            parameter.grad = None
+    loop._update(loop.batches.run(0, 2), 0, 1)
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(start[name] - parameter, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_normalisation_and_biases_are_not_decayed():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    for group in make_optimizer(net, "sgd", 0.1, 0.5).param_groups:
+        for parameter in group["params"]:
+            assert (group["weight_decay"] > 0) == (parameter.ndim > 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_collapse_watch_warns_of_collapse_and_of_nothing_else(seed):
+    generator = torch.Generator().manual_seed(seed)
+    healthy = torch.randn(128, 32, generator=generator)
+    assert measure([healthy, healthy + 0.1]).warning(32) is None
+    point = torch.ones(128, 32) + 1e-4 * healthy
+    assert "one point" in measure([point, point]).warning(32)
+    line = torch.randn(128, 1, generator=generator).sign() * torch.ones(128, 32) + 1e-3 * healthy
+    assert "line" in measure([line]).warning(32)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(tmp_path):
+    with pytest.raises(fs.Failure, match="--lr"):
+        fs.train("digits", out=tmp_path, quiet=True, lr=1e9, optimizer="sgd", precision="float32",
+                 **{**TINY, "steps": 40, "method": "supervised"})  # fmt: skip
+
+
+def test_supervised_learning_learns(images):
+    """A few dozen steps beat chance by far: the whole chain of gradients is connected."""
+    method = fit(images, Recipe.parse({**TINY, "method": "supervised", "steps": 60, "optimizer": "adamw", "lr": 3e-3,
+                                       "views": {"flip": 0, "scale": [0.9, 1.0]}}))  # fmt: skip
+    batch = method.encoder.preprocess(images.batch(np.arange(200)))
+    predicted = method.eval().classifier(method.encoder(batch)).argmax(1).numpy()
+    assert (predicted == images.dataset.labels[:200]).mean() > 0.6
+
+
+def test_training_never_sees_validation_or_test():
+    data = fs.open_data("digits")
+    assert set(plan.training_part(data).manifest.splits) == {"train"}
+
+
+def test_init_starts_from_the_bundle_and_unfreeze_keeps_the_rest(tmp_path):
+    first = fs.train("digits", out=tmp_path / "a", quiet=True, **TINY)
+    tuned = fs.train("digits", method="supervised", init=str(first.bundle), unfreeze=1, out=tmp_path / "b", quiet=True,
+                     steps=3, batch_size=16)  # fmt: skip
+    a, b = (fs.load(run.bundle).encoder.backbone.state_dict() for run in (first, tuned))
+    weights = [k for k in a if k.endswith("weight")]
+    assert {k for k in weights if not torch.equal(a[k], b[k])} == {k for k in weights if k.startswith("blocks.7.")}
+
+
+def test_a_module_of_the_users_own_is_trained_and_loaded(tmp_path):
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    run = fs.train("digits", encoder=net(), out=tmp_path, quiet=True, steps=3, size=16, batch_size=16)
+    with pytest.raises(fs.BadInput, match="encoder=module"):
+        fs.load(run.bundle)
+    assert fs.load(run.bundle, encoder=net()).embed("digits").shape == (1797, 8)
+
+
+def test_events_drop_what_comes_after_the_resumed_step(tmp_path):
+    path = tmp_path / "events.jsonl"
+    events = Events(path, 0, [])
+    for step in (10, 20, 30):
+        events.write("step", step=step, loss=1.0)
+    events.close()
+    with path.open("a") as torn:
+        torn.write('{"event": "st')
+    Events(path, 20, []).close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10]
+
+
+def test_import_is_light():
+    """Nothing heavy is imported before it is needed."""
+    code = "import sys, fastness; print([m for m in ('torch', 'sklearn', 'pyarrow', 'PIL', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout == "[]\n"
