@@ -39,7 +39,8 @@ class Ours:
     def __init__(self, width: int) -> None:
         images = decoded(open_data(common.cifar10_npz()), 32)
         device = torch.device("cpu")
-        recipe = plan.complete(Recipe(steps=1 << 20, width=width, batch_size=BATCH), images.dataset, device)
+        asked = Recipe(steps=1 << 20, width=width, batch_size=BATCH, views={"count": 2, "size": 1.0})
+        recipe = plan.complete(asked, images.dataset, device)
         method, views = assemble(images, recipe)
         self.loop: Loop = make_loop(method, views, images, recipe, device, Path(), Settings())
         self.loop.fix_length()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import multiprocessing
 import os
+import struct
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
@@ -60,6 +67,10 @@ def pictures(n: int, size: int = 12, seed: int = 0) -> np.ndarray:
     return np.stack([picture(1000 * seed + i, size) for i in range(n)])
 
 
+PIXELS = pictures(8)
+LABELS = [0, 1, 1, 0, 1, 0, 0, 1]
+
+
 def write_pictures(folder: Path, pixels: np.ndarray, suffix: str = ".png") -> list[Path]:
     """Write pictures as ``00.png``, ``01.png`` … and return their paths in order."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +85,43 @@ def write_classes(folder: Path, names: str = "ab", each: int = 4, size: int = 12
     for seed, name in enumerate(names):
         write_pictures(folder / name, pictures(each, size, seed))
     return folder
+
+
+def zip_folder(folder: Path, path: Path) -> None:
+    """Pack a folder into a zip, in no good order."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.write(file, file.relative_to(folder.parent))
+
+
+def tar_folder(folder: Path, path: Path) -> None:
+    """Pack a folder into a tar, compressed as its name says."""
+    with tarfile.open(path, f"w:{path.suffix[1:].replace('tgz', 'gz').replace('tar', '')}") as archive:
+        archive.add(folder, folder.name)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return an array of bytes in MNIST's format."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return a picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, rows: range, names: list[str] | None = None, **more: list[Any]) -> Path:
+    """Write those of `PIXELS` and `LABELS` as Hugging Face's datasets do, two a row group."""
+    path.parent.mkdir(exist_ok=True)
+    data = [{"bytes": png(PIXELS[i]), "path": f"{i}.png"} for i in rows]
+    table = pa.table({"image": data, "label": [LABELS[i] for i in rows], **more})
+    if names:
+        feature = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+    pq.write_table(table, path, row_group_size=2)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +168,7 @@ def _child(cache: str | None, target: Callable[..., Any], *args: Any) -> None:
     target(*args)
 
 
-def _main(words: list[str], folder: str, log: str) -> None:
+def command_line(words: list[str], folder: str, log: str) -> None:
     """Be ``fastness WORDS`` in ``folder``, with both outputs in files."""
     os.chdir(folder)
     for stream, name in ((1, "out"), (2, "err")):
@@ -137,7 +185,7 @@ def fastness(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     log = tmp_path_factory.mktemp("log")
 
     def call(*words: object) -> Ended:
-        process = fork(_main, [str(word) for word in words], str(tmp_path), str(log))
+        process = fork(command_line, [str(word) for word in words], str(tmp_path), str(log))
         process.join()
         assert process.exitcode is not None
         return Ended(process.exitcode, (log / "out").read_text(), (log / "err").read_text())

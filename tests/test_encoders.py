@@ -106,21 +106,18 @@ def test_side_by_side_is_the_plain_convolution(
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "joined"),
+    ("batch", "side", "dtype", "joined"),
     [
-        ((16, 4, 4, 4), torch.bfloat16, True),
-        ((6, 4, 4, 4), torch.bfloat16, True),
-        ((7, 4, 4, 4), torch.bfloat16, False),
-        ((16, 4, 16, 16), torch.bfloat16, False),
-        ((16, 4, 4, 4), torch.float32, False),
+        (16, 4, torch.bfloat16, True), (6, 4, torch.bfloat16, True), (7, 4, torch.bfloat16, False),
+        (16, 16, torch.bfloat16, False), (16, 4, torch.float32, False),
     ],
-)
+)  # fmt: skip
 def test_only_small_bfloat16_maps_of_even_batches_are_joined(
-    shape: tuple[int, ...], dtype: torch.dtype, joined: bool
+    batch: int, side: int, dtype: torch.dtype, joined: bool
 ) -> None:
     conv = Conv2d(4, 4, 3, 1, 1).to(dtype)
     with patch.object(conv, "_side_by_side", wraps=conv._side_by_side) as path:
-        conv(torch.zeros(shape, dtype=dtype))
+        conv(torch.zeros(batch, 4, side, side, dtype=dtype))
     assert path.called == joined
 
 
@@ -218,16 +215,10 @@ def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, name: str, 
     assert flag.exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("w.pt", b"rubbish"),
-        ("w.pt", b"PK\x03\x04rubbish"),
-        pytest.param("w.pt", b"", marks=BUG),
-        ("w.safetensors", b"rubbish"),
-        ("w.safetensors", b""),
-    ],
-)
+RUBBISH = [("w.pt", b"rubbish"), ("w.pt", b"PK\x03\x04rubbish"), ("w.safetensors", b"rubbish"), ("w.safetensors", b"")]
+
+
+@pytest.mark.parametrize(("name", "content"), [*RUBBISH, pytest.param("w.pt", b"", marks=BUG)])
 def test_damaged_weights_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=name):

@@ -27,9 +27,8 @@ def naive_nt_xent(z: torch.Tensor, views: int, temperature: float) -> float:
     terms = []
     for i in range(n):
         below = sum(math.exp(cosine(z[i], z[j]) / temperature) for j in range(n) if j != i)
-        for j in range(n):
-            if j != i and j % items == i % items:
-                terms.append(math.log(below) - cosine(z[i], z[j]) / temperature)
+        positives = (j for j in range(n) if j != i and j % items == i % items)
+        terms += [math.log(below) - cosine(z[i], z[j]) / temperature for j in positives]
     return sum(terms) / len(terms)
 
 

@@ -52,8 +52,8 @@ def test_seed_bits_are_uniform() -> None:
 
 
 def test_a_stream_does_not_touch_the_global_generators() -> None:
-    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
     torch.rand(4, generator=torch_generator(0, "a"))
     numpy_generator(0, "a").random(4)
     assert torch.equal(before, torch.get_rng_state())
-    assert (before_numpy == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert (before_numpy == np.random.get_state()[1]).all()

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import nn
 
 from fastness.core.errors import BadInput
-from fastness.core.files import replace_folder, sha256_file, write_json
+from fastness.core.files import replace_folder, sha256_file, write_bytes, write_json
 from fastness.data import Dataset, open_data
 from fastness.data.cache import DecodedImages, decoded
 from fastness.data.decode import DamagedItem
@@ -175,7 +176,7 @@ def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Mani
     def fill(temporary: Path) -> None:
         nonlocal identity
         weights = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in encoder.state_dict().items()}
-        save_file(weights, temporary / "weights.safetensors")
+        write_bytes(temporary / "weights.safetensors", serialised(weights))
         write_json(temporary / "encoder.json", encoder.spec.to_dict())
         write_json(temporary / "recipe.json", recipe)
         manifest.write(temporary)

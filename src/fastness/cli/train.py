@@ -114,7 +114,7 @@ def train(
                 "seconds": round(made.seconds, 1),
                 "knn": made.knn,
                 "quarantined": made.quarantined,
-                "recipe": made.recipe.digest_fields(),
+                "recipe": made.recipe.to_dict(),
             }
         )
         return

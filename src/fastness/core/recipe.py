@@ -100,8 +100,8 @@ class Recipe(BaseModel):
         """Read a recipe from a YAML or JSON file."""
         return cls.parse(read_mapping(path), str(path))
 
-    def digest_fields(self) -> dict[str, Any]:
-        """Return what decides the result, for comparing a run with the one that is to be resumed."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
         values: dict[str, Any] = json.loads(self.model_dump_json())
         return values
 

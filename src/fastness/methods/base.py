@@ -31,7 +31,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Defaults:
-    """How a method trains best when nothing else is asked."""
+    """How a method trains best when nothing else is asked.
+
+    Attributes:
+        scarce: what holds instead on a CPU, where every second counts: ``batch_size``, ``lr`` and changes to
+            ``views``. Chosen by `benchmarks/time_to_accuracy.py`; views change only for images of 32 px or more.
+    """
 
     views: tuple[ViewSpec, ...]
     batch_size: int = 256
@@ -40,6 +45,7 @@ class Defaults:
     weight_decay: float = 5e-4
     temperature: float = 0.2
     epochs: float = 100
+    scarce: dict[str, Any] = field(default_factory=dict)
 
 
 class Method(nn.Module):

@@ -22,7 +22,13 @@ from fastness.views.image import ViewSpec
 class SimCLR(Method):
     """Encoder, projection head, NT-Xent."""
 
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=128, lr=0.06, temperature=0.2)
+    defaults = Defaults(
+        views=(ViewSpec(scale=(0.2, 1.0)),),
+        batch_size=256,
+        lr=0.06,
+        temperature=0.2,
+        scarce={"batch_size": 64, "lr": 0.06, "views": {"count": 4, "size": 0.5}},
+    )
     options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512}
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import nn
 
 from fastness.core.errors import BadInput
-from fastness.core.files import atomic_path
+from fastness.core.files import write_bytes
 
 NAME = "checkpoint.safetensors"
 
@@ -33,8 +33,8 @@ def save(path: Path, method: nn.Module, optimizer: torch.optim.Optimizer, state:
                 tensors[f"optimizer/{index}/{name}"] = _own(value)
             elif value is not None:
                 scalars[f"{index}/{name}"] = value
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"state": json.dumps({**state, "optimizer": scalars})})
+    # Serialised first: safetensors' own file writer reports a full disk as something else.
+    write_bytes(path, serialised(tensors, {"state": json.dumps({**state, "optimizer": scalars})}))
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state = {"step": self.step, "total": self.total, "recipe": self.recipe.digest_fields()}
+        data = self.batches.images.dataset.whole.fingerprint
+        state = {"step": self.step, "total": self.total, "recipe": self.recipe.to_dict(), "data": data}
         checkpoint.save(self.checkpoint_path, self.method, self.optimizer, state)
 
     # --- training ---------------------------------------------------------------------------------

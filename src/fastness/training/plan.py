@@ -73,12 +73,17 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Encod
             chosen["budget"] = "10m"
         else:
             chosen["epochs"] = defaults.epochs
+    usual_batch, usual_lr = defaults.batch_size, defaults.lr
+    if device.type == "cpu" and defaults.scarce:
+        usual_batch, usual_lr = defaults.scarce["batch_size"], defaults.scarce["lr"]
+        if size >= 32:
+            chosen["views"] = {**defaults.scarce["views"], **recipe.views}
     if recipe.batch_size is None:
-        chosen["batch_size"] = defaults.batch_size
+        chosen["batch_size"] = usual_batch
     if recipe.optimizer is None:
         chosen["optimizer"] = "adamw" if is_vit else defaults.optimizer
     if recipe.lr is None:
-        chosen["lr"] = _rate(recipe, chosen, defaults.lr, defaults.batch_size)
+        chosen["lr"] = _rate(recipe, chosen, usual_lr, usual_batch)
     if recipe.weight_decay is None:
         decays = {"sgd": defaults.weight_decay, "lars": 1e-6, "adamw": 0.05}
         chosen["weight_decay"] = decays[str(chosen.get("optimizer", recipe.optimizer))]

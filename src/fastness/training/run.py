@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
-            _refuse_foreign(out, recipe, part.fingerprint)
+            _refuse_foreign(out, recipe, part.whole.fingerprint)
             images = decoded(part, recipe.size, display.decoding)
             images.dataset.write_quarantine(out / "quarantine.csv")
             _enough(images, recipe)
@@ -125,6 +126,9 @@ def _train(
     loop = make_loop(method, views, images, recipe, device, out, settings or Settings())
     if loop.checkpoint_path.exists():
         loop.resume()
+        if loop.step == loop.total and (out / "bundle" / "bundle.json").exists():
+            display.say(f"finished before, with {loop.total} steps; choose another --out to train anew")
+            return _finished(out, images, recipe, loop.total, bundles.load(out / "bundle", module).id, began, None)
         display.say(f"resumed at step {loop.step} of {loop.total}")
     else:
         loop.fix_length()
@@ -135,32 +139,29 @@ def _train(
             "start",
             step=loop.step,
             total=loop.total,
-            recipe=recipe.digest_fields(),
+            recipe=recipe.to_dict(),
             data=images.dataset.fingerprint,
             hardware=hardware.describe(),
             knn_protocol=PROTOCOL,
             quarantined=len(images.dataset.quarantine),
             parameters=sum(p.numel() for p in method.encoder.parameters()),
         )
-        knn = OnlineKNN(images, recipe.seed)
         display.start(loop.total, loop.step)
         cpu = time.process_time()
-        loop.run(events, display, knn)
+        loop.run(events, display, OnlineKNN(images, recipe.seed))
         cpu = time.process_time() - cpu
         identity = bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
         events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
     finally:
         events.close()
-    return Run(
-        out,
-        out / "bundle",
-        identity,
-        recipe,
-        loop.total,
-        time.perf_counter() - began,
-        display.newest_knn,
-        len(images.dataset.quarantine),
-    )
+    return _finished(out, images, recipe, loop.total, identity, began, display.newest_knn)
+
+
+def _finished(
+    out: Path, images: DecodedImages, recipe: Recipe, steps: int, identity: str, began: float, knn: float | None
+) -> Run:
+    seconds, bad = time.perf_counter() - began, len(images.dataset.quarantine)
+    return Run(out, out / "bundle", identity, recipe, steps, seconds, knn, bad)
 
 
 def make_loop(
@@ -179,6 +180,7 @@ def make_loop(
         out: where checkpoints go.
     """
     mixed = recipe.precision == "bf16"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says, the first line of a run says
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
     method.to(device).to(memory_format=torch.channels_last)
     if recipe.compile:
@@ -242,7 +244,7 @@ def _initial(recipe: Recipe) -> bundles.Bundle | None:
 
 def _kept(recipe: Recipe, steps: int) -> dict[str, Any]:
     """Return the recipe as the bundle keeps it: with the number of steps that a budget came to."""
-    return {**recipe.digest_fields(), "steps_made": steps}
+    return {**recipe.to_dict(), "steps_made": steps}
 
 
 def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
@@ -250,7 +252,10 @@ def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
     path = out / checkpoint.NAME
     if not path.exists():
         return
-    theirs, ours = checkpoint.read_state(path)["recipe"], recipe.digest_fields()
+    state = checkpoint.read_state(path)
+    if state["data"] != fingerprint:
+        raise BadInput(f"{out}: holds a run on other data; choose another --out or delete it")
+    theirs, ours = state["recipe"], recipe.to_dict()
     for name in ours:
         if theirs.get(name) != ours[name]:
             raise BadInput(

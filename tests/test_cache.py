@@ -1,0 +1,211 @@
+"""The decoded cache and atomic files: whole or not there, whoever is killed and however full the disk is."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import command_line, fork, pictures, write_pictures
+from fastness.core import files
+from fastness.core.errors import BadInput, Failure
+from fastness.data import cache as caches
+from fastness.data import open_data
+from fastness.data.cache import decoded
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that only this test uses; the folder of finished decoded sets in it."""
+    monkeypatch.setenv("FASTNESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "decoded"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pictures(tmp_path / "pictures", pictures(20))
+    return tmp_path / "pictures"
+
+
+def _left(where: Path) -> list[str]:
+    """Return what lies in a cache folder, locks aside."""
+    return [path.name for path in where.iterdir() if path.suffix != ".lock"] if where.exists() else []
+
+
+def _slowly(kept: Callable[..., object], pause: float) -> Callable[..., object]:
+    def decode_square(*arguments: object) -> object:
+        time.sleep(pause)
+        return kept(*arguments)
+
+    return decode_square
+
+
+def _build(folder: str, out: str, pause: float) -> None:
+    """Decode slowly, note how many items were decoded, and keep the pixels."""
+    count: list[int] = []
+    slow = _slowly(caches.decode_square, pause)
+    caches.decode_square = lambda *arguments: count.append(1) or slow(*arguments)
+    pixels = decoded(open_data(folder), 16).pixels
+    np.save(out, pixels)
+    Path(f"{out}.count").write_text(str(len(count)))
+
+
+def test_two_builders_at_once_give_the_same_pixels_and_work_once(own_cache: Path, folder: Path, tmp_path: Path) -> None:
+    outs = [str(tmp_path / f"{i}.npy") for i in range(2)]
+    builders = [fork(_build, str(folder), out, 0.05) for out in outs]
+    for builder in builders:
+        builder.join()
+
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    first, second = (np.load(out) for out in outs)
+    assert np.array_equal(first, second) and first.any()
+    assert sorted(int(Path(f"{out}.count").read_text()) for out in outs) == [0, 20]
+    assert len(_left(own_cache)) == 1
+
+
+def test_a_killed_builder_leaves_nothing_that_is_taken_for_a_cache(
+    own_cache: Path, folder: Path, tmp_path: Path
+) -> None:
+    builder = fork(_build, str(folder), str(tmp_path / "never.npy"), 60)
+    while not _left(own_cache):
+        time.sleep(0.02)
+        assert builder.is_alive()
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    assert [name for name in _left(own_cache) if not name.endswith(".partial")] == []
+
+    images = decoded(open_data(folder), 16)
+
+    expected = [caches.decode_square(path.read_bytes(), 16) for path in sorted(folder.iterdir())]
+    assert np.array_equal(images.pixels, np.stack(expected))
+    assert len(_left(own_cache)) == 1 and not _left(own_cache)[0].endswith(".partial")
+
+
+def _with_little_room(words: list[str], folder: str, log: str) -> None:
+    """Be the command line where no file may grow beyond 32 KiB, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 10, 32 << 10))
+    command_line(words, folder, log)
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_no_part(own_cache: Path, folder: Path, tmp_path: Path) -> None:
+    words = ["train", str(folder), "--steps", "1", "--size", "64", "--out", str(tmp_path / "run")]
+    process = fork(_with_little_room, words, str(tmp_path), str(tmp_path))
+    process.join()
+
+    said = (tmp_path / "err").read_text()
+    assert process.exitcode == 1
+    assert said.count("\n") == 1 and "no room left on the disk; free some space" in said
+    assert _left(own_cache) == []
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_pixels_are_mapped_and_read_only(own_cache: Path, folder: Path) -> None:
+    images = decoded(open_data(folder), 16)
+
+    assert isinstance(images.pixels, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        images.pixels[0] = 0
+
+
+def test_a_second_opening_decodes_nothing(own_cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = decoded(open_data(folder), 16)
+    monkeypatch.setattr(caches, "decode_square", None)
+
+    assert np.array_equal(first.pixels, decoded(open_data(folder), 16).pixels)
+
+
+def test_each_size_has_its_own(own_cache: Path, folder: Path) -> None:
+    shapes = [decoded(open_data(folder), size).pixels.shape for size in (8, 16)]
+
+    assert shapes == [(20, 3, 8, 8), (20, 3, 16, 16)] and len(_left(own_cache)) == 2
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("before", [None, b"", b"old"])
+@pytest.mark.parametrize("written", [None, b"part"])
+def test_atomic_path_keeps_the_old_content_on_failure(
+    tmp_path: Path, before: bytes | None, written: bytes | None
+) -> None:
+    target = tmp_path / "file"
+    if before is not None:
+        target.write_bytes(before)
+    with pytest.raises(Stop), files.atomic_path(target) as temporary:
+        if written is not None:
+            temporary.write_bytes(written)
+        raise Stop
+
+    assert (target.read_bytes() if target.exists() else None) == before
+    assert [path.name for path in tmp_path.iterdir()] == ([] if before is None else ["file"])
+
+
+@pytest.mark.parametrize("name", ["plain", "ф" * 120, "🌄" * 60, "two\nlines"])
+def test_atomic_path_writes_whole_files_under_any_name(tmp_path: Path, name: str) -> None:
+    for value in ({"a": 1}, {"b": "ü"}):
+        files.write_json(tmp_path / "new" / name, value)
+        assert json.loads((tmp_path / "new" / name).read_text(encoding="utf-8")) == value
+
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_replace_folder_is_all_or_nothing(tmp_path: Path, there: bool) -> None:
+    target = tmp_path / "folder"
+    if there:
+        files.replace_folder(target, lambda path: files.write_bytes(path / "old", b"old"))
+
+    def fail(path: Path) -> None:
+        (path / "new").write_bytes(b"part")
+        raise Stop
+
+    with pytest.raises(Stop):
+        files.replace_folder(target, fail)
+    assert [path.name for path in tmp_path.rglob("*")] == (["folder", "old"] if there else [])
+
+    files.replace_folder(target, lambda path: files.write_bytes(path / "new", b"new"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_replace_folder_puts_the_old_one_back_if_the_new_cannot_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "folder"
+    files.replace_folder(target, lambda path: files.write_bytes(path / "old", b"old"))
+    rename = Path.rename
+
+    def refuse(path: Path, to: Path) -> Path:
+        if to == target and path.name.endswith(".tmp"):
+            raise OSError("not now")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="not now"):
+        files.replace_folder(target, lambda path: files.write_bytes(path / "new", b"new"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "old"]
+
+
+def test_what_replace_folder_writes_others_may_read(tmp_path: Path) -> None:
+    def fill(path: Path) -> None:
+        (path / "file").touch(mode=0o600)
+
+    files.replace_folder(tmp_path / "folder", fill)
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(28, Failure), (122, Failure), (13, Failure), (30, Failure), (21, BadInput)]
+)
+def test_errors_of_the_disk_name_the_file_and_a_remedy(tmp_path: Path, code: int, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"file: .*; (free|choose) "), files.disk_errors(tmp_path / "file"):
+        raise OSError(code, os.strerror(code))
