@@ -33,5 +33,5 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/python docs/draw.py --check
 
-docs: setup
+docs: setup  # docs/figure.py makes the README's picture after a demo
 	$(BIN)/python docs/draw.py

@@ -170,7 +170,8 @@ def _fastness(job: Job, core: int) -> dict[str, Any]:
 def _cpu(command: list[str], core: int) -> tuple[float, str]:
     """Run a command on one core; return the CPU seconds of it and its children, and its output."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    process = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=subprocess.PIPE, env=env, text=True)
+    command = ["taskset", "-c", str(core), *command]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -29,6 +29,9 @@ settings.register_profile(
 )
 settings.load_profile("fastness")
 
+# Tiny tensors: more threads only wait for each other, the longer the busier the machine is.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 EXECUTABLE = Path(sys.executable).with_name("fastness")
 _HEAVY = ["fastness.training.run", "fastness.evaluation", "fastness.tasks.search", "fastness.cli.main"]
 _STANDARD_SOURCES = (

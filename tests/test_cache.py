@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from fastness.core.errors import BadInput, Failure
 from fastness.data import cache as caches
 from fastness.data import open_data
 from fastness.data.cache import decoded
+from fastness.data.sources.folder import FolderPayloads
 
 
 @pytest.fixture
@@ -128,6 +131,27 @@ def test_each_size_has_its_own(own_cache: Path, folder: Path) -> None:
     assert shapes == [(20, 3, 8, 8), (20, 3, 16, 16)] and len(_left(own_cache)) == 2
 
 
+def test_what_did_not_change_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, count = open_data(folder), []
+    kept = FolderPayloads.read
+    monkeypatch.setattr(FolderPayloads, "read", lambda self, row: count.append(row) or kept(self, row))
+
+    assert open_data(folder).fingerprint == before.fingerprint and count == []
+    write_pictures(folder / "more", pictures(1, seed=9))
+    assert len(open_data(folder)) == 21 and len(count) == 1
+
+
+def test_two_archives_of_one_name_size_and_time_are_not_confused(tmp_path: Path) -> None:
+    packed = [tmp_path / place / "p.tar.gz" for place in "xy"]
+    for seed, path in enumerate(packed):
+        write_pictures(path.parent / "p", pictures(2, seed=seed), ".bmp")
+        with tarfile.open(path, "w:gz", compresslevel=0) as archive:
+            archive.add(path.parent / "p", "p")
+        os.utime(path, (0, 0))
+
+    assert open_data(packed[0]).fingerprint != open_data(packed[1]).fingerprint
+
+
 class Stop(Exception):
     pass
 
@@ -204,8 +228,10 @@ def test_what_replace_folder_writes_others_may_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(28, Failure), (122, Failure), (13, Failure), (30, Failure), (21, BadInput)]
+    ("name", "kind"),
+    [("ENOSPC", Failure), ("EDQUOT", Failure), ("EACCES", Failure), ("EROFS", Failure), ("EISDIR", BadInput)],
 )
-def test_errors_of_the_disk_name_the_file_and_a_remedy(tmp_path: Path, code: int, kind: type[Exception]) -> None:
+def test_errors_of_the_disk_name_the_file_and_a_remedy(tmp_path: Path, name: str, kind: type[Exception]) -> None:
+    code = getattr(errno, name)
     with pytest.raises(kind, match=r"file: .*; (free|choose) "), files.disk_errors(tmp_path / "file"):
         raise OSError(code, os.strerror(code))

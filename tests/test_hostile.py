@@ -123,19 +123,35 @@ def _write_good(path: Path) -> None:
         (np.save if path.suffix == ".npy" else np.savez_compressed)(path, PIXELS)
 
 
+KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "npy", "npz", "parquet", "idx3-ubyte", "idx3-ubyte.gz"]
+
+
 @pytest.mark.parametrize("damage", ["half", "head", "words", "nothing"])
-@pytest.mark.parametrize(
-    "kind", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "npy", "npz", "parquet", "idx3-ubyte", "idx3-ubyte.gz"]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_of_many_are_refused_in_one_line(tmp_path: Path, kind: str, damage: str) -> None:
     path = tmp_path / f"x-images.{kind}"
     _write_good(path)
-    raw = path.read_bytes()
     assert len(open_data(path)) == 8
-    path.write_bytes(
-        {"half": raw[: len(raw) // 2], "head": raw[:3], "words": b"no such thing " * 99, "nothing": b""}[damage]
-    )
+    raw = path.read_bytes()
+    parts = {"half": raw[: len(raw) // 2], "head": raw[:3], "words": b"no such thing " * 99, "nothing": b""}
+    path.write_bytes(parts[damage])
 
     with pytest.raises(BadInput) as refused:
         open_data(path)
     assert str(refused.value).startswith(f"{path}: ") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipped_bytes_give_a_data_set_or_a_refusal_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x-images.{kind}"
+    _write_good(path)
+    raw, generator = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(15):
+        changed = bytearray(raw)
+        for position in generator.integers(0, len(raw), 3):
+            changed[position] ^= int(generator.integers(1, 256))
+        path.write_bytes(changed)
+        try:
+            decoded(open_data(path), 8)
+        except BadInput as error:
+            assert str(path) in str(error) and "\n" not in str(error)

@@ -15,6 +15,7 @@ from torch import nn
 
 from fastness.core.errors import BadInput
 from fastness.encoders import EncoderSpec, build
+from fastness.losses.info_nce import info_nce
 from fastness.methods import METHODS, Method
 from fastness.methods.momentum import Queue, follow, frozen_copy, rising
 
@@ -57,6 +58,25 @@ def test_a_step_gives_a_finite_loss_whose_gradient_reaches_the_encoder_only(name
     assert all(p.grad.abs().max() > 0 for p in method.encoder.parameters() if p.grad is not None)
     assert [tuple(e.shape) for e in outcome.embeddings] == [(6, method.encoder.dim)] * len(views)
     assert not any(t.requires_grad for t in (*outcome.embeddings, *outcome.watch.values()))
+
+
+@pytest.mark.parametrize("name", ["moco", "byol"])
+def test_each_view_is_compared_with_the_teachers_other_view(name: str) -> None:
+    method, (one, other) = make(name).eval(), batch()
+    method.teacher[1][-1].bias.data.add_(torch.randn(8))  # the teacher says something of its own
+
+    def says(view: torch.Tensor) -> torch.Tensor:
+        z = method.encoder(view)
+        return method.head(z) if name == "moco" else method.predictor(method.projector(z))
+
+    def loss(view: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        key = nn.functional.normalize(method.teacher(target), dim=1)
+        if name == "moco":
+            return info_nce(says(view), key, method.queue.keys, method.temperature)
+        return (nn.functional.normalize(says(view), dim=1) - key).square().sum(1).mean()
+
+    expected = (loss(one, other) + loss(other, one)) / 2
+    torch.testing.assert_close(method((one, other)).loss, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "supervised"])

@@ -282,3 +282,17 @@ def test_import_is_light():
     """Nothing heavy is imported before it is needed."""
     code = "import sys, fastness; print([m for m in ('torch', 'sklearn', 'pyarrow', 'PIL', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout == "[]\n"
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    """The same command again changes nothing: evidence that was added to the bundle stays."""
+    run = fs.train("digits", out=tmp_path, quiet=True, **TINY)
+    note = run.bundle / "evidence" / "kept.txt"
+    note.parent.mkdir()
+    note.write_text("kept")
+    again = fs.train("digits", out=tmp_path, quiet=True, **TINY)
+    assert again.id == run.id and note.read_text() == "kept"
+    with pytest.raises(fs.BadInput, match="seed"):
+        fs.train("digits", out=tmp_path, quiet=True, **{**TINY, "seed": 3})
+    with pytest.raises(fs.BadInput, match="other data"):
+        fs.train((np.zeros((32, 8, 8), np.uint8), np.arange(32)), out=tmp_path, quiet=True, **TINY)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest, uniform
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
@@ -104,7 +104,11 @@ def test_jitter_is_torchvisions_functions_in_the_drawn_order() -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [(colour.grayscale, lambda x: tv.rgb_to_grayscale(x, 3)), (colour.solarise, lambda x: tv.solarize(x, 0.5))],
+    [
+        (colour.grayscale, lambda x: tv.rgb_to_grayscale(x, 3)),
+        (colour.solarise, lambda x: tv.solarize(x, 0.5)),
+        (lambda x, chosen: colour.solarise(x, chosen, 0.25), lambda x: tv.solarize(x, 0.25)),
+    ],
 )
 @pytest.mark.parametrize("chosen", [[True, False, True], [False] * 3])
 def test_whole_image_operations_change_the_chosen_items_only(ours: Any, theirs: Any, chosen: list[bool]) -> None:
@@ -200,6 +204,19 @@ def test_each_item_and_each_view_gets_its_own_parameters() -> None:
     same = pixels(1).expand(6, -1, -1, -1)
     views = torch.cat(ImageViews([ViewSpec(jitter=1.0)], 16)(same, seeded()))
     assert len(torch.unique(views.flatten(1), dim=0)) == 12
+
+
+def test_parameters_are_drawn_with_their_probabilities_and_ranges() -> None:
+    n = 4000
+    spec = ViewSpec(flip=0.5, jitter=0.8, gray=0.2, blur=0.3, solarise=0.1, brightness=1.5, sigma=(0.5, 1.5))
+    drawn = draw(spec, n, 32, 32, seeded())
+    for name in OFF:
+        p = getattr(spec, name)
+        assert abs(getattr(drawn, name).double().mean() - p) < 4 * (p * (1 - p) / n) ** 0.5, name
+    ranges = [(0, 2.5), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1)]
+    for values, (low, high) in zip([*drawn.factors.T, drawn.sigma], [*ranges, (0.5, 1.5)], strict=True):
+        assert kstest(values.double().numpy(), uniform(low, high - low).cdf).pvalue > 1e-3
+    assert len(torch.unique(drawn.order, dim=0)) == 24 and (drawn.order.sort(1).values == torch.arange(4)).all()
 
 
 @pytest.mark.parametrize("size", [12, 32])

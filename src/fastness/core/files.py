@@ -87,8 +87,6 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
         try:
             temporary.chmod(0o755)
             fill(temporary)
-            for path in temporary.rglob("*"):
-                path.chmod(0o755 if path.is_dir() else 0o644)
             for file in temporary.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)  # some writers make files for their owner only
             if target.exists():

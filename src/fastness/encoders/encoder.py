@@ -82,7 +82,8 @@ class Encoder(nn.Module):
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 ``[B, 3, H, W]`` to normalised float32 ``[B, 3, size, size]``."""
         square = centred_square(images, self.spec.size)
-        return square.float().div_(255).sub_(self.mean).div_(self.std)
+        out = square.float().div_(255).sub_(self.mean).div_(self.std)
+        return out.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised images to features ``[B, dim]`` float32, not L2-normalised."""

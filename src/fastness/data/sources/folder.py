@@ -187,15 +187,16 @@ def _remembered(known: Path, files: _Files) -> tuple[HashArray, npt.NDArray[np.i
     try:
         with pa.memory_map(str(known)) as handle:
             table = pa.ipc.open_file(handle).read_all()
-            old_names = [os.fsdecode(name) for name in table["name"].to_pylist()]
             old_stats = np.stack([table[c].to_numpy() for c in ("size", "mtime", "ctime", "inode")], axis=1)
-            old_hashes = np.frombuffer(b"".join(table["sha256"].to_pylist()), np.uint8).reshape(-1, 32)
+            stored = table["sha256"].combine_chunks()
+            old_hashes = np.frombuffer(stored.buffers()[1], np.uint8)[: 32 * len(stored)].reshape(-1, 32)
+            if (table.schema.metadata or {}).get(b"names") == _digest(files.names):
+                same = (old_stats == files.stats).all(1)
+                hashes[same] = old_hashes[same]
+                return hashes, everything[~same]
+            old_names = [os.fsdecode(name) for name in table["name"].to_pylist()]
     except (OSError, pa.ArrowInvalid, KeyError):
         return hashes, everything  # never opened before, or written by another version: read all
-    if old_names == files.names:
-        same = (old_stats == files.stats).all(1)
-        hashes[same] = old_hashes[same]
-        return hashes, everything[~same]
     position = {name: i for i, name in enumerate(old_names)}
     at = np.array([position.get(name, -1) for name in files.names], np.int64)
     same = at >= 0
@@ -204,13 +205,18 @@ def _remembered(known: Path, files: _Files) -> tuple[HashArray, npt.NDArray[np.i
     return hashes, everything[~same]
 
 
+def _digest(names: list[str]) -> bytes:
+    """Return a hash of all names in order: comparing it is a hundred times faster than comparing the names."""
+    return hashlib.sha256(os.fsencode("\0".join(names))).hexdigest().encode()
+
+
 def _remember(known: Path, files: _Files, hashes: HashArray) -> None:
     import pyarrow as pa
 
     columns = {"name": pa.array([os.fsencode(name) for name in files.names], pa.binary())}
     columns |= {c: pa.array(files.stats[:, i]) for i, c in enumerate(("size", "mtime", "ctime", "inode"))}
     columns["sha256"] = pa.array([row.tobytes() for row in hashes], pa.binary(32))
-    table = pa.table(columns)
+    table = pa.table(columns).replace_schema_metadata({"names": _digest(files.names)})
     with (
         atomic_path(known) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -50,22 +50,22 @@ def arrange(names: list[str], columns: Columns) -> Arrangement:
     Folders that all files share mean nothing and are passed over. Then a folder named ``train``, ``val``,
     ``validation`` or ``test`` is a split, and the folder below it the class. Fewer than two classes are none.
     """
-    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    # Millions of files lie in few folders, so all is decided once a folder.
+    distinct = {parent: i for i, parent in enumerate(dict.fromkeys(name.rpartition("/")[0] for name in names))}
+    where = np.fromiter((distinct[name.rpartition("/")[0]] for name in names), np.int64, len(names))
+    folders = [tuple(part for part in parent.split("/") if part) for parent in distinct]
     depth = _shared_depth(folders, columns)
     folders = [parts[depth:] for parts in folders]
-    has_splits = columns.split != "none" and any(parts and is_split(parts[0]) for parts in folders)
     splits = None
-    if has_splits:
-        splits = np.array([canonical(p[0]) if p and is_split(p[0]) else "" for p in folders], dtype=np.str_)
+    if columns.split != "none" and any(parts and is_split(parts[0]) for parts in folders):
+        splits = np.array([canonical(p[0]) if p and is_split(p[0]) else "" for p in folders], dtype=np.str_)[where]
         folders = [p[1:] if p and is_split(p[0]) else p for p in folders]
-    groups = None
-    if columns.group is not None:
-        groups = np.array([str(PurePosixPath(name).parent) for name in names], dtype=np.str_)
+    groups = None if columns.group is None else np.array(list(distinct), dtype=np.str_)[where]
     classes = sorted({p[0] for p in folders if p})
     if columns.label == "none" or len(classes) < 2:
         return None, (), splits, groups
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)
+    labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)[where]
     return labels, tuple(classes), splits, groups
 
 
