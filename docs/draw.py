@@ -52,9 +52,9 @@ def essential(found: dict[str, set[str]]) -> list[tuple[str, str]]:
 
     lines = []
     for room in ROOMS:
-        for other in sorted(found[room], key=ROOMS.index):
-            if not any(other in reach(via, set()) for via in found[room] - {other}):
-                lines.append((room, other))
+        direct = sorted(found[room], key=ROOMS.index)
+        implied = {other for other in direct for via in found[room] - {other} if other in reach(via, set())}
+        lines += [(room, other) for other in direct if other not in implied]
     return lines
 
 
@@ -74,9 +74,8 @@ def drawing() -> str:
     lines += ["", "<details><summary>Every file and what it says of itself</summary>", ""]
     for room in ROOMS:
         folder = PACKAGE / room
-        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else []:
-            if path.name != "__init__.py":
-                lines.append(f"- `{path.relative_to(PACKAGE)}`: {first_line(path)}")
+        paths = [p for p in sorted(folder.rglob("*.py")) if p.name != "__init__.py"]
+        lines += [f"- `{path.relative_to(PACKAGE)}`: {first_line(path)}" for path in paths]
     return "\n".join([*lines, "", "</details>"])
 
 
@@ -84,9 +83,8 @@ def dead_links() -> list[str]:
     """Return links in the documentation that lead to no file."""
     dead = []
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            if not (page.parent / target).exists():
-                dead.append(f"{page.relative_to(ROOT)}: {target}")
+        targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        dead += [f"{page.relative_to(ROOT)}: {target}" for target in targets if not (page.parent / target).exists()]
     return dead
 
 

@@ -33,7 +33,15 @@ settings.load_profile("fastness")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 EXECUTABLE = Path(sys.executable).with_name("fastness")
-_HEAVY = ["fastness.training.run", "fastness.evaluation", "fastness.tasks.search", "fastness.cli.main"]
+_HEAVY = [
+    "pytest",
+    "hypothesis",
+    "pyarrow.parquet",
+    "fastness.training.run",
+    "fastness.evaluation",
+    "fastness.tasks.search",
+    "fastness.cli.main",
+]
 _STANDARD_SOURCES = (
     "torchvision.datasets.CIFAR10, Tiny-ImageNet, npm emoji-datasource-*, clothing-dataset-small, "
     "Magnetic-tile-defect, OTB"

@@ -125,6 +125,20 @@ def test_a_second_opening_decodes_nothing(own_cache: Path, folder: Path, monkeyp
     assert np.array_equal(first.pixels, decoded(open_data(folder), 16).pixels)
 
 
+def test_what_could_not_be_read_once_is_tried_again(
+    own_cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_data(folder)
+    (folder / "03.png").rename(folder / "away")
+    first = decoded(dataset, 16).dataset
+    assert len(first) == 19 and "cannot be read (No such file" in first.quarantine[0].reason
+
+    (folder / "away").rename(folder / "03.png")
+    assert len(decoded(dataset, 16)) == 20
+    monkeypatch.setattr(caches, "decode_square", None)
+    assert len(decoded(dataset, 16)) == 20
+
+
 def test_each_size_has_its_own(own_cache: Path, folder: Path) -> None:
     shapes = [decoded(open_data(folder), size).pixels.shape for size in (8, 16)]
 

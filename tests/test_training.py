@@ -189,9 +189,9 @@ def test_a_time_budget_becomes_steps_and_leaves_the_start_as_it_was(images, tmp_
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
     """Without batch statistics, two accumulated supervised batches of 8 equal the mean gradient."""
-    recipe = plan.complete(
-        Recipe.parse({**TINY, "method": "supervised", "steps": 1, "batch_size": 8, "accumulate": 2, "precision": "float32",
-                      "lr": 1.0, "warmup": 0.0, "weight_decay": 0.0}), images.dataset, CPU)  # fmt: skip
+    asked = {**TINY, "method": "supervised", "steps": 1, "batch_size": 8, "accumulate": 2, "precision": "float32"}
+    asked |= {"lr": 1.0, "warmup": 0.0, "weight_decay": 0.0}
+    recipe = plan.complete(Recipe.parse(asked), images.dataset, CPU)
     module, views = assemble(images, recipe)
     loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
     loop.fix_length()
@@ -280,7 +280,8 @@ def test_events_drop_what_comes_after_the_resumed_step(tmp_path):
 
 def test_import_is_light():
     """Nothing heavy is imported before it is needed."""
-    code = "import sys, fastness; print([m for m in ('torch', 'sklearn', 'pyarrow', 'PIL', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "sklearn", "pyarrow", "PIL", "matplotlib")
+    code = f"import sys, fastness; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout == "[]\n"
 
 

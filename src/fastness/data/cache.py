@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (items done, items in all) now and then."""
 
+_UNREAD = "cannot be read"  # the storage's doing, unlike damage; tried again the next time
 _VERSION = 1  # raise when decoding or resizing changes, so that old caches are not used
 
 
@@ -77,11 +78,11 @@ def decoded(dataset: Dataset, size: int, progress: Progress | None = None) -> De
         Failure: no room on the disk.
     """
     folder = cache_root() / "decoded" / f"{dataset.whole.fingerprint[:32]}-{size}-v{_VERSION}"
-    if not folder.exists():
+    if not _complete(folder):
         with disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
-                if not folder.exists():
+                if not _complete(folder):
                     _build(dataset, size, folder, progress)
     damaged = {int(row): reason for row, reason in json.loads((folder / "damaged.json").read_text()).items()}
     usable = dataset.without(damaged)
@@ -90,6 +91,11 @@ def decoded(dataset: Dataset, size: int, progress: Progress | None = None) -> De
         example = f", e.g. {first.name}: {first.reason}" if first else ""
         raise BadInput(f"{dataset.whole.source}: none of {len(dataset)} items can be decoded{example}")
     return DecodedImages(usable, size, np.load(folder / "pixels.npy", mmap_mode="r"))
+
+
+def _complete(folder: Path) -> bool:
+    """Whether a set was decoded, with no item left out that may be readable the next time."""
+    return folder.exists() and not (folder / "unread").exists()
 
 
 def _build(dataset: Dataset, size: int, folder: Path, progress: Progress | None) -> None:
@@ -110,6 +116,9 @@ def _build(dataset: Dataset, size: int, folder: Path, progress: Progress | None)
                     progress(block.stop, total)
         pixels.flush()
         write_json(temporary / "damaged.json", damaged)
+        if any(reason.startswith(_UNREAD) for reason in damaged.values()):
+            (temporary / "unread").touch()
+        shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -133,7 +142,7 @@ def _decode_rows(dataset: Dataset, pixels: npt.NDArray[np.uint8], size: int, row
         except DamagedItem as error:
             damaged[row] = str(error)
         except OSError as error:
-            damaged[row] = f"cannot be read ({error.strerror or error})"
+            damaged[row] = f"{_UNREAD} ({error.strerror or error})"
     return damaged
 
 

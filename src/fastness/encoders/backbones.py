@@ -16,7 +16,11 @@ _VIT = {"vit-tiny": (192, 3, 6), "vit-small": (384, 6, 12)}  # width, heads, dep
 
 
 def _resnet(spec: EncoderSpec) -> nn.Module:
-    options = {"width": 64, "stem": "small" if spec.size <= 64 else "imagenet", **spec.options}
+    options: dict[str, Any] = {"width": 64, "stem": "small" if spec.size <= 64 else "imagenet"}
+    _refuse_unknown(spec, options)
+    options |= spec.options
+    if options["stem"] not in ("small", "imagenet") or not isinstance(options["width"], int) or options["width"] < 1:
+        raise BadInput(f"{spec.name}: stem is small or imagenet, width a whole number from 1; got {options}")
     return resnet(int(spec.name.removeprefix("resnet")), **options)
 
 
@@ -29,15 +33,20 @@ def _vit(spec: EncoderSpec) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     width, heads, depth = _VIT[spec.name]
-    width = spec.options.get("width") or width
-    if width % 16:
-        raise BadInput(f"--width {width}: a ViT's width should be a multiple of 16")
+    options: dict[str, Any] = {"width": width, "patch": max(2, spec.size // 8), "depth": depth}
+    _refuse_unknown(spec, options)
+    options |= spec.options
+    width = options["width"]
+    if width < 16 or width % 16 or not 1 <= options["patch"] <= spec.size or options["depth"] < 1:
+        raise BadInput(
+            f"{spec.name}: width is a multiple of 16, patch at most {spec.size}, depth from 1; got {options}"
+        )
     heads = max(1, width // 64) if width % 64 == 0 else 1
     net = VisionTransformer(
         img_size=spec.size,
-        patch_size=spec.options.get("patch", max(2, spec.size // 8)),
+        patch_size=options["patch"],
         embed_dim=width,
-        depth=spec.options.get("depth", depth),
+        depth=options["depth"],
         num_heads=heads,
         num_classes=0,
         global_pool="avg",
@@ -49,12 +58,19 @@ def _vit(spec: EncoderSpec) -> nn.Module:
     return net  # type: ignore[no-any-return]
 
 
+def _refuse_unknown(spec: EncoderSpec, known: dict[str, Any]) -> None:
+    for name in spec.options:
+        if name not in known:
+            raise BadInput(f"{spec.name} has no option '{name}'; it has: {', '.join(known)}")
+
+
 for _name in ("resnet18", "resnet34", "resnet50"):
     BACKBONES.register(_name)(_resnet)
 for _name in _VIT:
     BACKBONES.register(_name)(_vit)
 
 
+@BACKBONES.register("timm")
 def timm_backbone(spec: EncoderSpec) -> nn.Module:
     """Return timm's model without its classifier, not pretrained; see `adopt` for weights.
 
@@ -63,11 +79,14 @@ def timm_backbone(spec: EncoderSpec) -> nn.Module:
     """
     import timm
 
-    name = spec.name.removeprefix("timm:")
+    name = spec.name.partition(":")[2]
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('.')[0][:8]}*")[:5])
         raise BadInput(f"timm has no model '{name}'" + (f"; near: {near}" if near else "; see timm.list_models()"))
-    net = timm.create_model(name, pretrained=False, num_classes=0, **spec.options)
+    try:
+        net = timm.create_model(name, pretrained=False, num_classes=0, **spec.options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"timm:{name} with {spec.options}: {' '.join(str(error).split())[:150]}") from None
     net.dim = net.num_features if not hasattr(net, "head_hidden_size") else net.head_hidden_size
     return net  # type: ignore[no-any-return]
 
@@ -76,8 +95,7 @@ def timm_spec(name: str, size: int | None = None) -> EncoderSpec:
     """Return the spec of ``timm:name`` with the input size and normalisation that timm states for it."""
     import timm
 
-    if not timm.is_model(name.split(".")[0]) and not timm.is_model(name):
-        timm_backbone(EncoderSpec(f"timm:{name}", 224))
+    timm_backbone(EncoderSpec(f"timm:{name}", 224))  # says what is wrong with the name
     config = timm.get_pretrained_cfg(name)
     known: dict[str, Any] = {} if config is None else config.to_dict()
     return EncoderSpec(
@@ -104,7 +122,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such weights file") from None
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise BadInput(f"{path}: not readable as weights ({str(error).splitlines()[0]})") from None
+        raise BadInput(
+            f"{path}: not readable as weights ({' '.join(str(error).split())[:150] or type(error).__name__})"
+        ) from None
     except Exception as error:  # noqa: BLE001 - weights_only refuses with pickle's own error types
         raise BadInput(f"{path}: holds more than tensors and is not loaded ({type(error).__name__})") from None
     for key in ("state_dict", "model"):

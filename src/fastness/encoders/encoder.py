@@ -26,6 +26,7 @@ BACKBONES: Registry[Builder] = Registry(
         "resnet50": "backbones",
         "vit-tiny": "backbones",
         "vit-small": "backbones",
+        "timm": "backbones",  # timm:NAME
     },
 )
 
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
             raise BadInput(f"--unfreeze: encoder {self.spec.name} has no list of blocks; train all of it")
         for parameter in self.parameters():
             parameter.requires_grad_(False)
-        for block in list(blocks)[len(blocks) - last :] if last else []:
+        for block in list(blocks)[max(0, len(blocks) - last) :]:
             for parameter in block.parameters():
                 parameter.requires_grad_(True)
 
@@ -121,11 +122,7 @@ def build(spec: EncoderSpec, module: nn.Module | None = None) -> Encoder:
         if module is None:
             raise BadInput("this encoder is a module of your own; give it: fs.load(path, encoder=module)")
         return Encoder(_with_dim(module, spec.size), spec)
-    if spec.name.startswith("timm:"):
-        from fastness.encoders.backbones import timm_backbone
-
-        return Encoder(timm_backbone(spec), spec)
-    return Encoder(BACKBONES.get(spec.name)(spec), spec)
+    return Encoder(BACKBONES.get(spec.name.partition(":")[0])(spec), spec)
 
 
 def _with_dim(module: nn.Module, size: int) -> nn.Module:

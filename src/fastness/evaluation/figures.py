@@ -88,7 +88,7 @@ def curves(run: Path) -> str:
 def gallery(subject: Subject, rows: int = 8, neighbours: int = 8) -> str:
     """Held-out items and their nearest fitting items, as one picture: the first column asks."""
     chosen = numpy_generator(subject.seed, "gallery").permutation(len(subject.test))[:rows]
-    _, nearest = VectorIndex(subject.fit_vectors).search(subject.test_vectors[chosen], neighbours)
+    _, nearest = VectorIndex(subject.fit_vectors, exact=True).search(subject.test_vectors[chosen], neighbours)
     tile, gap = 64, 4
     sheet = Image.new("RGB", ((tile + gap) * (nearest.shape[1] + 1) + 12, (tile + gap) * len(chosen)), "white")
     for r, (query, found) in enumerate(zip(chosen, nearest, strict=True)):

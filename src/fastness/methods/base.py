@@ -64,6 +64,7 @@ class Method(nn.Module):
     defaults: ClassVar[Defaults]
     options: ClassVar[dict[str, Any]] = {}
     needs_labels: ClassVar[bool] = False
+    views_taken: ClassVar[tuple[int, int]] = (2, 1 << 30)  # fewest, most
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__()
@@ -71,8 +72,13 @@ class Method(nn.Module):
             if name not in self.options:
                 known = ", ".join(self.options) or "none"
                 raise BadInput(f"{type(self).__name__} has no option '{name}'; it has: {known}")
-            if not isinstance(value, int | float):
-                raise BadInput(f"option {name} = {value!r} should be a number")
+            whole = isinstance(self.options[name], int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise BadInput(f"option {name} = {value!r} should be a {'whole ' if whole else ''}number")
+            if not (value >= 1 if whole else 0 <= value < 1):
+                raise BadInput(
+                    f"option {name} = {value} is out of range; give {'1 or more' if whole else '0 to below 1'}"
+                )
         self.encoder = encoder
         self.temperature = temperature
         self.classes = classes
@@ -91,7 +97,15 @@ class Method(nn.Module):
         """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
 
     def encode(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return features ``[B, D]`` of each view; views of equal size go through the encoder together."""
+        """Return features ``[B, D]`` of each view; views of equal size go through the encoder together.
+
+        Raises:
+            BadInput: there are fewer or more views than this method takes.
+        """
+        fewest, most = self.views_taken
+        if not fewest <= len(views) <= most:
+            wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
+            raise BadInput(f"{type(self).__name__} takes {wanted} views, not {len(views)}; say --view count={fewest}")
         features: list[torch.Tensor] = []
         start = 0
         while start < len(views):

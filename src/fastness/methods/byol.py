@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from fastness.core.errors import BadInput
 from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
 from fastness.losses.regression import cosine_regression
@@ -27,6 +26,7 @@ class BYOL(Method):
 
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06)
     options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "momentum": 0.99}
+    views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
@@ -37,8 +37,6 @@ class BYOL(Method):
 
     def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
         """See `Method.forward`."""
-        if len(views) != 2:
-            raise BadInput(f"byol takes two views, not {len(views)}; change --views count to 2")
         features = self.encode(views)
         prediction = self.predictor(self.projector(torch.cat(features)))
         with torch.no_grad():

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from fastness.core.errors import BadInput
 from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
 from fastness.losses.info_nce import info_nce
@@ -28,6 +27,7 @@ class MoCo(Method):
 
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06, temperature=0.1)
     options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "queue": 4096, "momentum": 0.99}
+    views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
@@ -37,8 +37,6 @@ class MoCo(Method):
 
     def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
         """See `Method.forward`."""
-        if len(views) != 2:
-            raise BadInput(f"moco takes two views, not {len(views)}; change --views count to 2")
         features = self.encode(views)
         query = self.head(torch.cat(features))
         with torch.no_grad():

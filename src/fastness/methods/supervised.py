@@ -24,6 +24,7 @@ class Supervised(Method):
     )
     options: ClassVar[dict[str, Any]] = {"smoothing": 0.0}
     needs_labels = True
+    views_taken = (1, 1 << 30)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
@@ -35,7 +36,8 @@ class Supervised(Method):
         features = self.encode(views)
         logits = self.classifier(torch.cat(features)).float()
         target = labels.repeat(len(views))
-        loss = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=self.settings["smoothing"])
         known = (target >= 0).sum().clamp_min(1)
+        smoothing = self.settings["smoothing"]
+        loss = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=smoothing, reduction="sum") / known
         accuracy = (logits.argmax(1) == target).sum() / known
         return Outcome(loss, detached(features), {"accuracy": accuracy.detach()})

@@ -39,7 +39,7 @@ def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, chosen: torch.Tenso
     weights = torch.exp(-0.5 * (offset / sigma[rows, None]) ** 2)
     weights = weights / weights.sum(1, keepdim=True)
     matrix = (weights @ _taps(size, kernel, str(images.device)).view(kernel, -1)).view(-1, size, size)
-    part = torch.bmm(images[rows].view(len(rows), channels * size, size), matrix.transpose(1, 2))
+    part = torch.bmm(images[rows].reshape(len(rows), channels * size, size), matrix.transpose(1, 2))
     rows_matrix = matrix[:, None].expand(-1, channels, size, size).reshape(-1, size, size)
     images[rows] = torch.bmm(rows_matrix, part.view(-1, size, size)).view(-1, channels, size, size)
     return images

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fastness.core.errors import BadInput
 from fastness.views import blur, colour, geometry
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-@dataclass(frozen=True)
-class ViewSpec:
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the smaller number comes first")
+    return ends
+
+
+class ViewSpec(BaseModel):
     """One kind of view: crop, flip, colour jitter, grayscale, blur, solarise, in this order.
 
     Attributes:
@@ -27,20 +38,22 @@ class ViewSpec:
         sigma: range of the blur's standard deviation in pixels.
     """
 
-    count: int = 2
-    size: float = 1.0
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    gray: float = 0.2
-    blur: float = 0.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    solarise: float = 0.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: Annotated[int, Field(ge=1, strict=True)] = 2
+    size: Annotated[float, Field(gt=0, le=4)] = 1.0
+    scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.08, 1.0)
+    ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
+    flip: Probability = 0.5
+    jitter: Probability = 0.8
+    brightness: Strength = 0.4
+    contrast: Strength = 0.4
+    saturation: Strength = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    gray: Probability = 0.2
+    blur: Probability = 0.0
+    sigma: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (0.1, 2.0)
+    solarise: Probability = 0.0
 
     def changed(self, changes: dict[str, Any]) -> ViewSpec:
         """Return this spec with ``changes``.
@@ -48,24 +61,20 @@ class ViewSpec:
         Raises:
             BadInput: an unknown field or a value out of its range.
         """
-        known = {field.name for field in fields(self)}
-        for name in changes:
-            if name not in known:
-                raise BadInput(f"unknown view option '{name}'; known: {', '.join(sorted(known))}")
-        made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-        spec = replace(self, **made)
-        for name in ("flip", "jitter", "gray", "blur", "solarise"):
-            if not 0 <= getattr(spec, name) <= 1:
-                raise BadInput(f"view option {name} = {getattr(spec, name)} is no probability; give 0 to 1")
-        if not (spec.count >= 1 and 0 < spec.size <= 4 and 0 < spec.scale[0] <= spec.scale[1] <= 1):
-            raise BadInput("view options need count >= 1, 0 < size <= 4 and 0 < scale[0] <= scale[1] <= 1")
-        if not 0 <= spec.hue <= 0.5:
-            raise BadInput(f"view option hue = {spec.hue} is out of range; give 0 to 0.5")
-        return spec
+        try:
+            return ViewSpec.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(ViewSpec.model_fields)
+                raise BadInput(f"unknown view option '{name}'; known: {known}") from None
+            said = str(first["msg"]).removeprefix("Value error, ")
+            raise BadInput(f"view option {name} = {changes.get(name)!r}: {said}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)

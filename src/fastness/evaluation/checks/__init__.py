@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from fastness.core.registry import Registry
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
+from fastness.metrics.intervals import wilson
 
 
 @dataclass
@@ -44,3 +47,27 @@ CHECKS: Registry[type[Check]] = Registry(
         "geometry": "geometry",
     },
 )
+
+
+def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Findings:
+    """Return the share of held-out items whose class was predicted, with Wilson's interval, and each outcome.
+
+    Args:
+        predicted: class of each held-out item, int64 ``[M]``.
+        protocol: how they were predicted; how the parts came about is added.
+    """
+    right = np.asarray(predicted) == subject.test_labels
+    low, high = wilson(int(right.sum()), len(right))
+    measured = Measurement(
+        f"{name}.accuracy",
+        float(right.mean()),
+        low,
+        high,
+        "items",
+        len(right),
+        "share",
+        f"{protocol}; {subject.how}; last epoch",
+        subject.data,
+        seed=subject.seed,
+    )
+    return Findings([measured], {"predicted": predicted, "label": subject.test_labels, "right": right})
