@@ -50,18 +50,12 @@ class Job:
         return f"{self.row.replace(' ', '-')}-{self.minutes:g}m-seed{self.seed}"
 
 
-# What a short schedule gains beyond the defaults, or loses: one change a row.
-EXTRAS: dict[str, tuple[str, ...]] = {}
-
-
 def jobs(quick: bool) -> list[Job]:
     """Return all jobs, those that the asks need first."""
     minutes, seeds = (1.0, 1) if quick else (MINUTES, 3)
     todo = [Job("lightly", "lightly", s, minutes) for s in range(seeds)]
     todo += [Job("fastness defaults", "fastness", s, minutes) for s in range(seeds)]
     todo += [Job("lightly", "lightly", 0, 6 * minutes)]
-    if not quick:
-        todo += [Job(row, "fastness", 0, minutes, options) for row, options in EXTRAS.items()]
     return todo
 
 

@@ -67,7 +67,8 @@ def test_renaming_that_keeps_the_order_changes_nothing_and_one_byte_does(folder:
         (PIXELS.transpose(0, 3, 1, 2), PIXELS),
         (PIXELS[..., 0], PIXELS[..., [0, 0, 0]]),
         (PIXELS[..., :1], PIXELS[..., [0, 0, 0]]),
-        (np.concatenate([PIXELS, PIXELS[..., :1]], 3), PIXELS),
+        (np.concatenate([PIXELS, np.full_like(PIXELS[..., :1], 255)], 3), PIXELS),
+        (np.concatenate([PIXELS, np.zeros_like(PIXELS[..., :1])], 3), np.full_like(PIXELS, 255)),  # on white
         (torch.from_numpy(PIXELS).permute(0, 3, 1, 2), PIXELS),
         (torch.nn.Parameter(torch.from_numpy(PIXELS / np.float32(255))), PIXELS),
         (PIXELS / 255.0, PIXELS),

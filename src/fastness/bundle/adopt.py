@@ -8,6 +8,7 @@ import numpy as np
 
 from fastness.bundle.bundle import Bundle, load, write
 from fastness.core.errors import BadInput
+from fastness.core.files import sha256_file
 from fastness.data.manifest import Manifest
 from fastness.encoders import Encoder, EncoderSpec, build
 from fastness.encoders.backbones import read_weights, timm_spec
@@ -50,8 +51,14 @@ def adopt(
     else:
         raise BadInput(f"{name}: give its weights with --weights FILE, or --pretrained to let timm download them")
     nothing = Manifest([], np.zeros((0, 32), np.uint8))
-    write(out, encoder, {"method": "adopted", "encoder": name, "weights": str(weights or "timm")}, nothing)
+    write(out, encoder, _origin(name, weights), nothing)
     return load(out)
+
+
+def _origin(name: str, weights: Path | None) -> dict[str, str]:
+    """Return where an encoder came from; of a file its hash, so that the id does not depend on where it lay."""
+    digest = "timm's own" if weights is None else f"sha256 {sha256_file(weights)}"
+    return {"method": "adopted", "encoder": name, "weights": digest}
 
 
 def from_timm(name: str) -> Bundle:

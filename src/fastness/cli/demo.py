@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fastness.cli import options
+
 _BUDGETS = {"digits": "75s", "fashion-mnist": "6m", "cifar10": "10m"}
 
 
@@ -16,6 +18,7 @@ def demo(
     budget: Annotated[str | None, typer.Option(help="Training time.")] = None,
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option()] = 0,
+    json: options.Json = False,
 ) -> None:
     """Train, measure and search on a known data set, and show where to look."""
     import shutil
@@ -37,13 +40,18 @@ def demo(
     views = {} if data == "cifar10" else {"flip": 0.0}
     recipe = Recipe(budget=budget or _BUDGETS[data], seed=seed, views=views)
     dataset = open_data(data)
-    run = train(dataset, recipe, folder, display=Display())
+    run = train(dataset, recipe, folder, display=Display(quiet=json))
     report = evaluate(run.bundle, dataset, say=lambda text: print(text, file=sys.stderr))
     query = folder / "query.png"
     _save_first(dataset.split("test"), query)
     sheet = search(run.bundle, dataset.split("train"), query, 11).contact_sheet(
         folder / "search.png", query.read_bytes()
     )
+    if json:
+        measured = [m.to_dict() for m in report.evidence.measurements]
+        found = {"bundle": str(run.bundle), "report": str(report.html), "search": str(sheet), "measurements": measured}
+        options.print_json(found)
+        return
     print_table(report)
     print(f"\nbundle     {run.bundle}\nreport     {report.html}\nsearch     {sheet}")
 

@@ -51,6 +51,7 @@ def embed(
             assert len(ids) == n
     damaged = embedded.dataset.quarantine
     quarantine = out.with_suffix(".quarantine.csv")
+    quarantine.unlink(missing_ok=True)  # an earlier run's
     if damaged:
         embedded.dataset.write_quarantine(quarantine)
     if json:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from fastness import __version__
 from fastness.cli import adopt, demo, embed, evaluate, search, train
 from fastness.core.errors import FastnessError
+
+# typer carries its own copy of click and exports only this child of the class that all usage errors share.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,13 +55,13 @@ def main() -> None:
         if debug:
             raise
         _end(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(2)
-    except click.UsageError as error:
+    except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(2)
         where = error.ctx.command_path if error.ctx else "fastness"
         _end(f"{error.format_message()} (see {where} --help)", 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _end("stopped", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

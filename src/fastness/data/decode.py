@@ -97,6 +97,8 @@ def from_array(array: npt.NDArray[Any]) -> Pixels:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise DamagedItem(f"an array of shape {array.shape} is no picture")
+    if array.shape[2] == 4 and array.dtype == np.uint8:
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))
     array = array[:, :, :3]
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255

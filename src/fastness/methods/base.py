@@ -35,7 +35,7 @@ class Defaults:
 
     Attributes:
         scarce: what holds instead on a CPU, where every second counts: ``batch_size``, ``lr`` and changes to
-            ``views``. Chosen by `benchmarks/time_to_accuracy.py`; views change only for images of 32 px or more.
+            ``views``. Chosen by `benchmarks/short_schedule.py`; views change only for images of 32 px or more.
     """
 
     views: tuple[ViewSpec, ...]
@@ -93,6 +93,18 @@ class Method(nn.Module):
         """
         raise NotImplementedError("abstract: a method defines forward")
 
+    @classmethod
+    def check_views(cls, count: int) -> None:
+        """Refuse a number of views that this method does not take.
+
+        Raises:
+            BadInput: says how many it takes.
+        """
+        fewest, most = cls.views_taken
+        if not fewest <= count <= most:
+            wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
+            raise BadInput(f"{cls.__name__} takes {wanted} views, not {count}; say --view count={fewest}")
+
     def after_step(self, progress: float) -> None:
         """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
 
@@ -102,10 +114,7 @@ class Method(nn.Module):
         Raises:
             BadInput: there are fewer or more views than this method takes.
         """
-        fewest, most = self.views_taken
-        if not fewest <= len(views) <= most:
-            wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
-            raise BadInput(f"{type(self).__name__} takes {wanted} views, not {len(views)}; say --view count={fewest}")
+        self.check_views(len(views))
         features: list[torch.Tensor] = []
         start = 0
         while start < len(views):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
 from fastness.core.recipe import Recipe
 from fastness.core.seeds import derive, numpy_generator
-from fastness.data import open_data
+from fastness.data import Dataset, open_data
 from fastness.data.cache import DecodedImages, decoded
 from fastness.encoders import Encoder, EncoderSpec, build
 from fastness.encoders.encoder import pixel_statistics
@@ -33,6 +34,8 @@ from fastness.training.online_knn import PROTOCOL, OnlineKNN
 from fastness.training.optimizers import make_optimizer
 from fastness.training.progress import Display
 from fastness.views.image import ImageViews
+
+Statistics = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation of each channel
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def train(
     init = _initial(recipe)
     asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
     assert recipe.size is not None
+    _check(recipe, part, init, encoder)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     try:
@@ -101,7 +105,7 @@ def train(
             _refuse_foreign(out, recipe, part.whole.fingerprint)
             images = decoded(part, recipe.size, display.decoding)
             images.dataset.write_quarantine(out / "quarantine.csv")
-            _enough(images, recipe)
+            _enough(images.dataset)
             display.say(_words(asked, recipe, images, device))
             return _train(images, recipe, out, device, init, encoder, settings, loggers, display, began)
     except Timeout:
@@ -200,36 +204,47 @@ def assemble(
         images: what it will learn from; sets the normalisation and the number of classes.
         recipe: complete.
     """
+    sample = numpy_generator(recipe.seed, "statistics").permutation(len(images))[:2000]
+    statistics = pixel_statistics(images.batch(np.sort(sample)))
+    return _assemble(recipe, len(images.dataset.class_names), statistics, init, module)
+
+
+def _assemble(
+    recipe: Recipe, classes: int, statistics: Statistics, init: bundles.Bundle | None, module: nn.Module | None
+) -> tuple[Method, ImageViews]:
     assert recipe.size and recipe.temperature
     kind = METHODS.get(recipe.method)
-    classes = 0
-    if kind.needs_labels:
-        images.dataset.required_labels(f"--method {recipe.method}")
-        classes = len(images.dataset.class_names)
+    specs = [spec.changed(recipe.views) for spec in kind.defaults.views]
+    kind.check_views(sum(spec.count for spec in specs))
     torch.manual_seed(derive(recipe.seed, "weights"))
-    encoder = _encoder(images, recipe, init, module)
+    encoder = _encoder(recipe, statistics, init, module)
     if recipe.unfreeze is not None:
         encoder.freeze_all_but(recipe.unfreeze)
     torch.manual_seed(derive(recipe.seed, "heads"))
-    method = kind(encoder, recipe.temperature, classes, **recipe.options)
-    specs = [spec.changed(recipe.views) for spec in kind.defaults.views]
+    method = kind(encoder, recipe.temperature, classes if kind.needs_labels else 0, **recipe.options)
     return method, ImageViews(specs, recipe.size, encoder.spec.mean, encoder.spec.std)
 
 
-def _encoder(images: DecodedImages, recipe: Recipe, init: bundles.Bundle | None, module: nn.Module | None) -> Encoder:
+def _encoder(recipe: Recipe, statistics: Statistics, init: bundles.Bundle | None, module: nn.Module | None) -> Encoder:
     assert recipe.size
     if init is not None:
-        spec = EncoderSpec(**{**vars(init.encoder.spec), "size": recipe.size})
-        start = build(spec)
+        start = build(replace(init.encoder.spec, size=recipe.size))
         start.load_state_dict(init.encoder.state_dict())
         return start
-    sample = numpy_generator(recipe.seed, "statistics").permutation(len(images))[:2000]
-    mean, std = pixel_statistics(images.batch(np.sort(sample)))
+    mean, std = statistics
     if module is not None:
         return build(EncoderSpec("module", recipe.size, {}, tuple(mean), tuple(std)), module)
     options = {"width": recipe.width, "stem": recipe.stem}
     kept = {k: v for k, v in options.items() if v is not None and not recipe.encoder.startswith("timm:")}
     return build(EncoderSpec(recipe.encoder, recipe.size, kept, tuple(mean), tuple(std)))
+
+
+def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: nn.Module | None) -> None:
+    """Put everything together once, so that a mistake is said before the data are decoded or a folder is made."""
+    _enough(part)
+    if METHODS.get(recipe.method).needs_labels:
+        part.required_labels(f"--method {recipe.method}")
+    _assemble(recipe, len(part.class_names), ((0.5,) * 3, (0.25,) * 3), init, module)
 
 
 def _initial(recipe: Recipe) -> bundles.Bundle | None:
@@ -264,11 +279,9 @@ def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
             )
 
 
-def _enough(images: DecodedImages, recipe: Recipe) -> None:
-    if len(images) < 2:
-        raise BadInput(
-            f"{images.dataset.whole.source}: {len(images)} usable item; learning by comparison needs at least 2"
-        )
+def _enough(dataset: Dataset) -> None:
+    if len(dataset) < 2:
+        raise BadInput(f"{dataset.whole.source}: {len(dataset)} usable item; learning by comparison needs at least 2")
 
 
 def _words(asked: Recipe, recipe: Recipe, images: DecodedImages, device: torch.device) -> str:

@@ -92,12 +92,21 @@ def open_data(
             opened = source.open(data, Columns(image, label, split, group))
             if not len(opened):
                 raise BadInput(f"{name}: {_empty(opened)}")
+            _refuse_ignored(name, kind, opened, label=label, split=split, group=group)
             return opened
     if isinstance(data, Path) and not data.exists():
         raise BadInput(
             f"{name}: no such file or folder, and no known set of that name (digits, cifar10, fashion-mnist)"
         )
     raise BadInput(f"{name[:200]}: cannot be opened as data; give a folder, zip, tar, npy, npz, Parquet or IDX file")
+
+
+def _refuse_ignored(name: str, kind: str, opened: Dataset, **asked: str | None) -> None:
+    """Refuse an option that this kind of data has no use for, rather than let the user believe it was heard."""
+    found = {"label": opened.labels, "split": opened.manifest.splits, "group": opened.manifest.groups}
+    for option, value in asked.items():
+        if value not in (None, "none") and found[option] is None:
+            raise BadInput(f"{name}: --{option} {value} means nothing for this kind of data ({kind}); drop it")
 
 
 def _empty(opened: Dataset) -> str:
