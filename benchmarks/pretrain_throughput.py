@@ -53,7 +53,7 @@ class Ours:
         """Return views a second of ``steps`` full steps."""
         began = time.perf_counter()
         for _ in range(steps):
-            self.loop._update(self.source, self.step, 1 << 20)
+            self.loop.update(self.source, self.step, 1 << 20)
             self.step += 1
         return steps * 2 * BATCH / (time.perf_counter() - began)
 
@@ -62,7 +62,7 @@ class Ours:
         encoder = self.method.encoder
         began = time.perf_counter()
         for _ in range(steps):
-            with self.loop._autocast():
+            with self.loop.autocast():
                 features = encoder(self.resident)
             features.square().mean().backward()
             encoder.zero_grad(set_to_none=True)

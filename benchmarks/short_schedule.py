@@ -70,7 +70,7 @@ def run(changes: dict[str, Any], train: DecodedImages, held_out: DecodedImages, 
     source = loop.batches.run(0, 8)
     for step in range(8):
         began = time.process_time()
-        loop._update(source, step, loop.total)
+        loop.update(source, step, loop.total)
         trial.append(time.process_time() - began)
     loop = fresh()
     loop.total = int(cpu / np.mean(trial[2:]))

@@ -53,7 +53,7 @@ def weights(method: str, images, folder: Path, stop_at: int | None = None, **cha
     accumulate = recipe.accumulate
     source = loop.batches.run(0, loop.total * accumulate)
     while loop.step < loop.total:
-        loop._update(source, loop.step, loop.total)
+        loop.update(source, loop.step, loop.total)
         loop.step += 1
         if loop.step == stop_at:
             loop.save()
@@ -204,7 +204,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
         for name, parameter in module.named_parameters():
             expected[name] += parameter.grad / 2
             parameter.grad = None
-    loop._update(loop.batches.run(0, 2), 0, 1)
+    loop.update(loop.batches.run(0, 2), 0, 1)
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(start[name] - parameter, expected[name], rtol=1e-4, atol=1e-6)
 
@@ -254,6 +254,8 @@ def test_init_starts_from_the_bundle_and_unfreeze_keeps_the_rest(tmp_path):
     a, b = (fs.load(run.bundle).encoder.backbone.state_dict() for run in (first, tuned))
     weights = [k for k in a if k.endswith("weight")]
     assert {k for k in weights if not torch.equal(a[k], b[k])} == {k for k in weights if k.startswith("blocks.7.")}
+    statistics = [k for k in a if "running" in k and not k.startswith("blocks.7.")]
+    assert all(torch.equal(a[k], b[k]) for k in statistics)
 
 
 def test_a_module_of_the_users_own_is_trained_and_loaded(tmp_path):

@@ -77,8 +77,16 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.spec = spec
         self.dim = int(backbone.dim)  # type: ignore[arg-type]
+        self._frozen: list[nn.Module] = []
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Set training mode, except for what is frozen: its batch statistics are not to drift."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 ``[B, 3, H, W]`` to normalised float32 ``[B, 3, size, size]``."""
@@ -100,11 +108,14 @@ class Encoder(nn.Module):
         blocks = getattr(self.backbone, "blocks", None)
         if not isinstance(blocks, nn.Sequential | nn.ModuleList):
             raise BadInput(f"--unfreeze: encoder {self.spec.name} has no list of blocks; train all of it")
+        learning = list(blocks)[max(0, len(blocks) - last) :]
         for parameter in self.parameters():
             parameter.requires_grad_(False)
-        for block in list(blocks)[max(0, len(blocks) - last) :]:
-            for parameter in block.parameters():
-                parameter.requires_grad_(True)
+        for block in learning:
+            block.requires_grad_(True)
+        inner = {module for block in learning for module in block.modules()}
+        outer = {self, self.backbone, blocks}
+        self._frozen = [module for module in self.modules() if module not in inner | outer]
 
 
 def build(spec: EncoderSpec, module: nn.Module | None = None) -> Encoder:

@@ -97,7 +97,7 @@ class Loop:
         source = self.batches.run(0, limit)
         while len(times) < 8 or time.perf_counter() - began < min(0.03 * budget, 15.0):
             started = time.perf_counter()
-            self._update(source, 0, limit)
+            self.update(source, 0, limit)
             if self.batches.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
@@ -145,7 +145,7 @@ class Loop:
         knn_every = max(1, math.ceil(self.total / KNN_TIMES))
         with _signals() as asked_to_stop:
             while self.step < self.total:
-                outcome, pause = self._update(source, self.step, self.total)
+                outcome, pause = self.update(source, self.step, self.total)
                 self.step += 1
                 waited += pause
                 last = self.step == self.total
@@ -155,9 +155,11 @@ class Loop:
                     self._log(outcome, events, progress, done / elapsed, waited / elapsed)
                     waited, began, since = 0.0, time.perf_counter(), self.step
                 if knn.possible and (self.step % knn_every == 0 or last):
-                    accuracy = knn(self.method.encoder, self._autocast())
+                    paused = time.perf_counter()
+                    accuracy = knn(self.method.encoder, self.autocast())
                     events.write("knn", step=self.step, knn=accuracy)
                     progress.knn(accuracy)
+                    began += time.perf_counter() - paused  # views a second are those of training
                 if asked_to_stop.is_set():
                     self.save()
                     raise Failure(f"stopped at step {self.step} of {self.total}; run the same command to go on")
@@ -169,10 +171,10 @@ class Loop:
         """Train from the current step to the last and write nothing."""
         source = self.batches.run(0, self.total * self.recipe.accumulate)
         while self.step < self.total:
-            self._update(source, self.step, self.total)
+            self.update(source, self.step, self.total)
             self.step += 1
 
-    def _update(self, source: Iterator[Batch], step: int, total: int) -> tuple[Outcome, float]:
+    def update(self, source: Iterator[Batch], step: int, total: int) -> tuple[Outcome, float]:
         """Make one optimiser step; return the last outcome and the seconds waited for views."""
         recipe = self.recipe
         assert recipe.lr is not None
@@ -195,7 +197,8 @@ class Loop:
         self.method.after_step((step + 1) / total)
         return outcome, waited
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """Return a context in which the encoder computes as it does in training."""
         enabled = self.recipe.precision == "bf16"
         return torch.autocast(self.batches.device.type, torch.bfloat16, enabled=enabled)
 
