@@ -137,7 +137,7 @@ def _summary(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure both widths and write the result file."""
     quick = common.arguments(__doc__ or "").quick
-    turns, seconds = (3, 6.0) if quick else (7, 15.0)
+    turns, seconds = (3, 4.0) if quick else (5, 8.0)
     rows = [measure(width, turns, seconds) for width in ASKS]
     asks = []
     for row in rows:
