@@ -37,7 +37,8 @@ class Conv2d(nn.Conv2d):
     def _in_float32(self, x: torch.Tensor) -> torch.Tensor:
         """Strided bfloat16 convolutions of maps 1 or 2 wide give wrong gradients in torch 2.14's oneDNN."""
         with torch.autocast("cpu", enabled=False):
-            out = self._conv_forward(x.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+            bias = None if self.bias is None else self.bias.float()
+            out: torch.Tensor = self._conv_forward(x.float(), self.weight.float(), bias)
         return out.to(x.dtype)
 
     def _side_by_side(self, x: torch.Tensor, together: int) -> torch.Tensor:
