@@ -47,7 +47,7 @@ class Ours:
         self.recipe, self.method = recipe, method
         self.resident = torch.cat(self.loop.batches.make(0).views)
         self.step = 0
-        self.source = self.loop.batches.run(0, 1 << 20)
+        self.source = self.loop.source(0, 1 << 20)
 
     def full(self, steps: int) -> float:
         """Return views a second of ``steps`` full steps."""

@@ -67,7 +67,7 @@ def run(changes: dict[str, Any], train: DecodedImages, held_out: DecodedImages, 
         return loop
 
     loop, trial = fresh(), []
-    source = loop.batches.run(0, 8)
+    source = loop.source(0, 8)
     for step in range(8):
         began = time.process_time()
         loop.update(source, step, loop.total)

@@ -15,7 +15,7 @@ from torch import nn
 
 from fastness.core.errors import BadInput
 from fastness.encoders import EncoderSpec, build
-from fastness.losses.info_nce import info_nce
+from fastness.losses.nt_xent import info_nce
 from fastness.methods import METHODS, Method
 from fastness.methods.momentum import Queue, follow, frozen_copy, rising
 
@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, int]] = {
     "simclr": {"projection": 8, "hidden": 16},
     "moco": {"projection": 8, "hidden": 16, "queue": 20},
     "byol": {"projection": 8, "hidden": 16},
+    **{name: {"projection": 8, "hidden": 16} for name in ("supcon", "siamese", "triplet", "semi")},
 }
 
 
@@ -203,7 +204,7 @@ def test_moco_enters_normalised_keys_when_training_only() -> None:
 def test_views_of_several_sizes_keep_their_order() -> None:
     method = make("simclr").eval()
     views = [*batch(views=2), *batch(views=2, size=8), *batch(views=1)]
-    for features, view in zip(method.encode(views), views, strict=True):
+    for features, view in zip(method.encode(views).unbind(1), views, strict=True):
         torch.testing.assert_close(features, method.encoder(view), rtol=1e-4, atol=1e-5)
 
 

@@ -50,8 +50,7 @@ def weights(method: str, images, folder: Path, stop_at: int | None = None, **cha
 
     loop = fresh()
     loop.fix_length()
-    accumulate = recipe.accumulate
-    source = loop.batches.run(0, loop.total * accumulate)
+    source = loop.source(0, loop.total)
     while loop.step < loop.total:
         loop.update(source, loop.step, loop.total)
         loop.step += 1
@@ -60,7 +59,7 @@ def weights(method: str, images, folder: Path, stop_at: int | None = None, **cha
             source.close()
             loop = fresh()
             loop.resume()
-            source = loop.batches.run(loop.step * accumulate, loop.total * accumulate)
+            source = loop.source(loop.step, loop.total)
     return loop.method.state_dict()
 
 
@@ -152,7 +151,7 @@ def test_batches_made_ahead_equal_those_made_now(images):
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
     _, views = assemble(images, recipe)
     batches = Batches(images, views, 16, 0, CPU)
-    for step, batch in enumerate(batches.run(0, 4)):
+    for step, batch in enumerate(batches.run(range(4))):
         now = batches.make(step)
         assert all(torch.equal(a, b) for a, b in zip(batch.views, now.views, strict=True))
         assert torch.equal(batch.labels, now.labels)
@@ -163,7 +162,7 @@ def test_an_error_in_the_background_is_raised_in_the_step(images):
     _, views = assemble(images, recipe)
     views.specs = (None,)
     with pytest.raises(AttributeError):
-        next(Batches(images, views, 16, 0, CPU).run(0, 4))
+        next(Batches(images, views, 16, 0, CPU).run(range(4)))
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (10, 0.0), (100, 0.05), (100, 1.0)])
@@ -204,7 +203,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
         for name, parameter in module.named_parameters():
             expected[name] += parameter.grad / 2
             parameter.grad = None
-    loop.update(loop.batches.run(0, 2), 0, 1)
+    loop.update(loop.source(0, 1), 0, 1)
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(start[name] - parameter, expected[name], rtol=1e-4, atol=1e-6)
 

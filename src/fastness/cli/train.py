@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,9 @@ def train(
         str,
         typer.Argument(metavar="DATA|RECIPE", help="Folder, archive, file or name of a data set; or a recipe (.yaml)."),
     ],
-    method: Annotated[str | None, typer.Option(help="simclr, moco, byol, supervised.  [default: simclr]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How it learns; fastness methods lists all.  [default: simclr]")
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="resnet18|34|50, vit-tiny|small, timm:NAME.  [default: resnet18]")
     ] = None,
@@ -29,6 +32,10 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Length in time, e.g. 10m.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Items in one loss.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches whose gradients make one step.")] = None,
+    effective_batch: Annotated[
+        int | None, typer.Option(help="Items in one loss, computed --batch-size at a time (gradient cache).")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="Contrastive loss; fastness methods lists them.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, lars, adamw.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option()] = None,
@@ -71,6 +78,7 @@ def train(
         "budget": budget,
         "batch_size": batch_size,
         "accumulate": accumulate,
+        "effective_batch": effective_batch,
         "optimizer": optimizer,
         "lr": lr,
         "weight_decay": weight_decay,
@@ -82,7 +90,7 @@ def train(
         "seed": seed,
         "compile": compile or None,
         "views": _changes(view, "--view"),
-        "options": _changes(option, "--option"),
+        "options": {**_changes(option, "--option"), **({"loss": loss} if loss else {})},
     }
     asked = {name: value for name, value in asked.items() if value not in (None, {})}
     from fastness.api import new_run_folder
@@ -105,6 +113,8 @@ def train(
         loggers=log,
         display=Display(quiet=json),
     )
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of several processes speaks for all
     if json:
         options.print_json(
             {

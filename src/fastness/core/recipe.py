@@ -50,6 +50,9 @@ class Recipe(BaseModel):
     budget: str | None = Field(None, description="wall time such as 10m; decides the number of steps")
     batch_size: int | None = Field(None, ge=2, description="items in one loss")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added before one step")
+    effective_batch: int | None = Field(
+        None, ge=2, description="items in one loss, computed batch_size at a time (gradient cache)"
+    )
     optimizer: Literal["sgd", "lars", "adamw"] | None = None
     lr: float | None = Field(None, gt=0, description="peak learning rate, not scaled by batch size")
     weight_decay: float | None = Field(None, ge=0)
@@ -73,9 +76,16 @@ class Recipe(BaseModel):
                 seconds(self.budget)
             except BadInput as error:
                 raise ValueError(str(error)) from None
+        if self.effective_batch is not None and self.accumulate > 1:
+            raise ValueError("--accumulate and --effective-batch contradict each other; give one of them")
         if self.unfreeze is not None and self.init is None:
             raise ValueError("--unfreeze makes sense only with --init BUNDLE; give one or drop --unfreeze")
         return self
+
+    @property
+    def parts(self) -> int:
+        """How many batches are computed for one step."""
+        return self.effective_batch // (self.batch_size or 1) if self.effective_batch else self.accumulate
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -19,7 +19,8 @@ def in_float32(loss: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(loss)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        device = next((a.device.type for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), "cpu")
+        given = (getattr(a, "anchors", a) for a in (*args, *kwargs.values()))
+        device = next((a.device.type for a in given if isinstance(a, torch.Tensor)), "cpu")
 
         def widen(value: object) -> object:
             if isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16):

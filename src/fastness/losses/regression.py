@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fastness.core import distributed
 from fastness.losses.precision import in_float32, normalised
 
 
@@ -16,4 +17,4 @@ def cosine_regression(prediction: torch.Tensor, target: torch.Tensor) -> torch.T
     Args:
         prediction, target: float ``[B, D]``; need not be normalised. Detach the target yourself.
     """
-    return (2 - 2 * (normalised(prediction) * normalised(target)).sum(1)).mean()
+    return distributed.mean(2 - 2 * (normalised(prediction) * normalised(target)).sum(1))

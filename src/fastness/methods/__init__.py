@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastness.core.registry import Registry
-from fastness.methods.base import Defaults, Method, Outcome
+from fastness.methods.base import About, Defaults, Method, Outcome
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
@@ -12,8 +12,12 @@ METHODS: Registry[type[Method]] = Registry(
         "simclr": "simclr",
         "moco": "moco",
         "byol": "byol",
+        "supcon": "supcon",
+        "siamese": "siamese",
+        "triplet": "triplet",
+        "semi": "semi",
         "supervised": "supervised",
     },
 )
 
-__all__ = ["METHODS", "Defaults", "Method", "Outcome"]
+__all__ = ["METHODS", "About", "Defaults", "Method", "Outcome"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from fastness.core.errors import BadInput
+from fastness.core.options import Option, settle
 from fastness.encoders import Encoder
 from fastness.views.image import ViewSpec
+
+Found = dict[str, torch.Tensor]
+"""What a method computes of some items, each alone: tensors whose first dimension is the item."""
 
 
 @dataclass
@@ -19,7 +23,7 @@ class Outcome:
     """What one step gives.
 
     Attributes:
-        loss: a scalar with a gradient.
+        loss: a scalar with a gradient; over several processes the mean of theirs is the loss.
         embeddings: one detached ``[B, D]`` of encoder features for each view that went through the encoder.
         watch: further scalars worth logging.
     """
@@ -30,12 +34,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class About:
+    """What ``fastness methods`` says: what it does, where it comes from, what a step costs, when to take it."""
+
+    line: str
+    paper: str
+    cost: str
+    when: str
+
+
+@dataclass(frozen=True)
 class Defaults:
     """How a method trains best when nothing else is asked.
 
     Attributes:
-        scarce: what holds instead on a CPU, where every second counts: ``batch_size``, ``lr`` and changes to
+        scarce: what holds instead on a CPU, where every second counts: fields of the recipe, and changes to
             ``views``. Chosen by `benchmarks/short_schedule.py`; views change only for images of 32 px or more.
+        together: how many items of one class or group lie side by side in a batch; 1 for no such order.
     """
 
     views: tuple[ViewSpec, ...]
@@ -45,14 +60,16 @@ class Defaults:
     weight_decay: float = 5e-4
     temperature: float = 0.2
     epochs: float = 100
+    together: int = 1
     scarce: dict[str, Any] = field(default_factory=dict)
 
 
 class Method(nn.Module):
     """Encoder, heads and loss, and whatever teacher or queue belongs to them.
 
-    A subclass has ``defaults``, ``options`` (its own options and their default values), ``__init__``, and
-    ``forward(views, labels) -> Outcome``. It knows nothing of optimisers, devices, precision or logging.
+    A subclass has ``about``, ``defaults``, ``options``, ``__init__``, and its two halves: ``represent`` computes
+    what each item's views give, ``compare`` makes a loss of it. Only the second sees items together, which is what
+    lets a batch be larger than memory. A method knows nothing of optimisers, devices, precision or logging.
 
     Args:
         encoder: the student.
@@ -61,37 +78,41 @@ class Method(nn.Module):
         options: changes to ``options``; unknown names are refused.
     """
 
+    about: ClassVar[About]
     defaults: ClassVar[Defaults]
-    options: ClassVar[dict[str, Any]] = {}
-    needs_labels: ClassVar[bool] = False
+    options: ClassVar[Mapping[str, Option]] = {}
+    needs: ClassVar[tuple[str, ...]] = ()  # "labels", or "labels" and "groups" where either serves
+    learning: ClassVar[tuple[str, ...]] = ()  # what of `represent`'s result a gradient flows through
     views_taken: ClassVar[tuple[int, int]] = (2, 1 << 30)  # fewest, most
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__()
-        for name, value in options.items():
-            if name not in self.options:
-                known = ", ".join(self.options) or "none"
-                raise BadInput(f"{type(self).__name__} has no option '{name}'; it has: {known}")
-            whole = isinstance(self.options[name], int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise BadInput(f"option {name} = {value!r} should be a {'whole ' if whole else ''}number")
-            if not (value >= 1 if whole else 0 <= value < 1):
-                raise BadInput(
-                    f"option {name} = {value} is out of range; give {'1 or more' if whole else '0 to below 1'}"
-                )
+        self.settings = settle(type(self).__name__, self.options, options)
         self.encoder = encoder
         self.temperature = temperature
         self.classes = classes
-        self.settings: dict[str, Any] = {**self.options, **options}
 
-    def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
+    def forward(
+        self,
+        views: Sequence[torch.Tensor],
+        labels: torch.Tensor | None = None,
+        groups: torch.Tensor | None = None,
+    ) -> Outcome:
         """Return the loss of a batch.
 
         Args:
             views: for each view float ``[B, 3, S, S]``, normalised.
-            labels: int64 ``[B]``, -1 where unknown; only methods that need labels look at them.
+            labels, groups: int64 ``[B]``, -1 where unknown.
         """
-        raise NotImplementedError("abstract: a method defines forward")
+        return self.compare(self.represent(views), labels, groups)
+
+    def represent(self, views: Sequence[torch.Tensor]) -> Found:
+        """Return what the loss needs of each item, and ``features``, float ``[B, V, D]``, detached."""
+        raise NotImplementedError("abstract: a method defines represent")
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """Return the loss of what `represent` found."""
+        raise NotImplementedError("abstract: a method defines compare")
 
     @classmethod
     def check_views(cls, count: int) -> None:
@@ -108,8 +129,8 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
 
-    def encode(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return features ``[B, D]`` of each view; views of equal size go through the encoder together.
+    def encode(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return features ``[B, V, D]``; views of equal size go through the encoder together.
 
         Raises:
             BadInput: there are fewer or more views than this method takes.
@@ -123,9 +144,15 @@ class Method(nn.Module):
                 stop += 1
             features += self.encoder(torch.cat(list(views[start:stop]))).chunk(stop - start)
             start = stop
-        return features
+        return torch.stack(features, 1)
 
 
-def detached(features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the features without their graph, for those who watch."""
-    return [f.detach() for f in features]
+def on_views(module: nn.Module, vectors: torch.Tensor) -> torch.Tensor:
+    """Return the module's output for ``[B, V, D]``, all at once, as ``[B, V, E]``."""
+    out: torch.Tensor = module(vectors.flatten(0, 1))
+    return out.view(*vectors.shape[:2], -1)
+
+
+def outcome(loss: torch.Tensor, found: Found, **watch: torch.Tensor) -> Outcome:
+    """Return the outcome of what was found."""
+    return Outcome(loss, list(found["features"].unbind(1)), watch)

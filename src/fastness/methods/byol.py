@@ -5,17 +5,18 @@ Grill et al. 2020, arXiv 2006.07733.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from fastness.core.options import Option
 from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
 from fastness.losses.regression import cosine_regression
 from fastness.methods import METHODS
-from fastness.methods.base import Defaults, Method, Outcome, detached
+from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
 from fastness.methods.momentum import follow, frozen_copy, rising
 from fastness.views.image import ViewSpec
 
@@ -24,8 +25,19 @@ from fastness.views.image import ViewSpec
 class BYOL(Method):
     """Encoder, projector and predictor; momentum copies of the first two are the teacher."""
 
+    about = About(
+        "predict what a slowly moving copy of yourself says of another view",
+        "Grill et al. 2020, arXiv 2006.07733",
+        "one forward and backward, one forward of the teacher",
+        "no labels; no negatives, so duplicates in the data do no harm",
+    )
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06)
-    options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "momentum": 0.99}
+    options: ClassVar[Mapping[str, Option]] = {
+        "projection": Option(128, 1, help="length of the projections"),
+        "hidden": Option(512, 1, help="width of projector and predictor"),
+        "momentum": Option(0.99, 0, 0.99999, help="share of itself that the teacher keeps at the first step"),
+    }
+    learning = ("prediction",)
     views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
@@ -35,13 +47,18 @@ class BYOL(Method):
         self.predictor = mlp(out, hidden, out)
         self.teacher = frozen_copy(nn.Sequential(self.encoder, self.projector))
 
-    def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
-        """See `Method.forward`."""
+    def represent(self, views: Sequence[torch.Tensor]) -> Found:
+        """See `Method.represent`."""
         features = self.encode(views)
-        prediction = self.predictor(self.projector(torch.cat(features)))
+        prediction = on_views(self.predictor, on_views(self.projector, features))
         with torch.no_grad():
-            first, second = self.teacher(torch.cat(list(views))).chunk(2)
-        return Outcome(cosine_regression(prediction, torch.cat([second, first])), detached(features))
+            target = torch.stack(self.teacher(torch.cat(list(views))).chunk(len(views)), 1)
+        return {"prediction": prediction, "target": target, "features": features.detach()}
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """See `Method.compare`."""
+        other = found["target"].flip(1).flatten(0, 1)
+        return outcome(cosine_regression(found["prediction"].flatten(0, 1), other), found)
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow, ever more slowly."""

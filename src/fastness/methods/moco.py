@@ -5,18 +5,20 @@ He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297. Both views
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from fastness.core import distributed
+from fastness.core.options import Option
 from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
-from fastness.losses.info_nce import info_nce
+from fastness.losses.nt_xent import info_nce
 from fastness.losses.precision import normalised
 from fastness.methods import METHODS
-from fastness.methods.base import Defaults, Method, Outcome, detached
+from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
 from fastness.methods.momentum import Queue, follow, frozen_copy
 from fastness.views.image import ViewSpec
 
@@ -25,8 +27,20 @@ from fastness.views.image import ViewSpec
 class MoCo(Method):
     """Encoder and head, their momentum copies, a queue, InfoNCE."""
 
+    about = About(
+        "a query finds its key among a queue of older keys",
+        "He et al. 2020, arXiv 1911.05722; v2: arXiv 2003.04297",
+        "one forward and backward, one forward of the teacher",
+        "no labels; small batches, many negatives wanted",
+    )
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06, temperature=0.1)
-    options: ClassVar[dict[str, Any]] = {"projection": 128, "hidden": 512, "queue": 4096, "momentum": 0.99}
+    options: ClassVar[Mapping[str, Option]] = {
+        "projection": Option(128, 1, help="length of the keys"),
+        "hidden": Option(512, 1, help="width of the projection head"),
+        "queue": Option(4096, 1, help="how many older keys are negatives"),
+        "momentum": Option(0.99, 0, 0.99999, help="share of itself that the teacher keeps at each step"),
+    }
+    learning = ("query",)
     views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
@@ -35,17 +49,21 @@ class MoCo(Method):
         self.teacher = frozen_copy(nn.Sequential(self.encoder, self.head))
         self.queue = Queue(self.settings["queue"], self.settings["projection"])
 
-    def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
-        """See `Method.forward`."""
+    def represent(self, views: Sequence[torch.Tensor]) -> Found:
+        """See `Method.represent`."""
         features = self.encode(views)
-        query = self.head(torch.cat(features))
         with torch.no_grad():
-            key = normalised(self.teacher(torch.cat(list(views))).float())
-        first, second = key.chunk(2)
-        loss = info_nce(query, torch.cat([second, first]), self.queue.keys.clone(), self.temperature)
+            keys = normalised(self.teacher(torch.cat(list(views))).float())
+        keys = torch.stack(keys.chunk(len(views)), 1)
+        return {"query": on_views(self.head, features), "key": keys, "features": features.detach()}
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """See `Method.compare`."""
+        query, other = found["query"].flatten(0, 1), found["key"].flip(1).flatten(0, 1)
+        loss = info_nce(query, other, self.queue.keys.clone(), self.temperature)
         if self.training:
-            self.queue.push(first)
-        return Outcome(loss, detached(features))
+            self.queue.push(distributed.gathered(found["key"][:, 0].contiguous()))
+        return outcome(loss, found)
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""

@@ -1,4 +1,4 @@
-"""Momentum encoders and queues: the parts that MoCo and BYOL share."""
+"""Momentum encoders, queues, memories: what methods keep from one step to the next."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 
 import torch
 from torch import nn
+
+from fastness.losses.pairs import NOBODY
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
@@ -53,3 +55,41 @@ class Queue(nn.Module):
         at = (self.position + torch.arange(len(keys), device=keys.device)) % len(self.keys)
         self.keys[at] = keys
         self.position.copy_((self.position + len(keys)) % len(self.keys))
+
+
+class Memory(nn.Module):
+    """Unit vectors of earlier batches and their keys: further candidates that get no gradient.
+
+    Wang et al. 2020 (cross-batch memory, arXiv 1912.06798). Vectors whose keys mean nothing in another batch are
+    nobody's positives; so is the memory before it is filled.
+
+    Args:
+        length: how many vectors are kept.
+        dim: their length.
+    """
+
+    vectors: torch.Tensor
+    keys: torch.Tensor
+    filled: torch.Tensor
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(length, dim))
+        self.register_buffer("keys", torch.full((length,), NOBODY))
+        self.register_buffer("filled", torch.zeros(1, dtype=torch.long))
+
+    def held(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return copies of the vectors ``[K, D]`` held so far, and of their keys ``[K]``."""
+        number = int(self.filled)
+        return self.vectors[:number].clone(), self.keys[:number].clone()
+
+    @torch.no_grad()
+    def push(self, vectors: torch.Tensor, keys: torch.Tensor | None, views: int) -> None:
+        """Enter unit vectors ``[B * views, D]``, the newest first; ``keys`` int64 ``[B]``."""
+        length = len(self.vectors)
+        new = vectors.new_full((len(vectors),), NOBODY, dtype=torch.long)
+        if keys is not None:
+            new = keys.repeat_interleave(views)
+        self.vectors.copy_(torch.cat([vectors.to(self.vectors.dtype), self.vectors])[:length])
+        self.keys.copy_(torch.cat([new, self.keys])[:length])
+        self.filled.copy_((self.filled + len(vectors)).clamp_max(length))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastness.core import distributed
+from fastness.core.options import Option
 from fastness.encoders import Encoder
 from fastness.methods import METHODS
-from fastness.methods.base import Defaults, Method, Outcome, detached
+from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
 from fastness.views.image import ViewSpec
 
 
@@ -19,25 +21,37 @@ from fastness.views.image import ViewSpec
 class Supervised(Method):
     """Encoder, linear classifier, cross entropy; items without a label are passed over."""
 
+    about = About(
+        "a linear classifier on the encoder, cross entropy",
+        "the baseline",
+        "one forward and backward of one view",
+        "labels for all; with --init BUNDLE it is fine-tuning",
+    )
     defaults = Defaults(
         views=(ViewSpec(count=1, scale=(0.4, 1.0), jitter=0.0, gray=0.0),), batch_size=128, lr=0.1, epochs=30
     )
-    options: ClassVar[dict[str, Any]] = {"smoothing": 0.0}
-    needs_labels = True
+    options: ClassVar[Mapping[str, Option]] = {"smoothing": Option(0.0, 0, 0.99, help="of the labels")}
+    needs = ("labels",)
+    learning = ("logits",)
     views_taken = (1, 1 << 30)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
         self.classifier = nn.Linear(encoder.dim, classes)
 
-    def forward(self, views: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Outcome:
-        """See `Method.forward`."""
-        assert labels is not None
+    def represent(self, views: Sequence[torch.Tensor]) -> Found:
+        """See `Method.represent`."""
         features = self.encode(views)
-        logits = self.classifier(torch.cat(features)).float()
-        target = labels.repeat(len(views))
-        known = (target >= 0).sum().clamp_min(1)
+        return {"logits": on_views(self.classifier, features), "features": features.detach()}
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """See `Method.compare`."""
+        assert labels is not None
+        logits = found["logits"].float().flatten(0, 1)
+        target = labels.repeat_interleave(found["logits"].shape[1])
         smoothing = self.settings["smoothing"]
-        loss = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=smoothing, reduction="sum") / known
-        accuracy = (logits.argmax(1) == target).sum() / known
-        return Outcome(loss, detached(features), {"accuracy": accuracy.detach()})
+        losses = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=smoothing, reduction="none")
+        right = (logits.argmax(1) == target).float()
+        return outcome(
+            distributed.mean(losses, target >= 0), found, accuracy=distributed.mean(right, target >= 0).detach()
+        )

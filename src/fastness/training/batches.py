@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fastness.core import distributed
 from fastness.core.seeds import numpy_generator, torch_generator
+from fastness.data import Dataset
 from fastness.data.cache import DecodedImages
 from fastness.views.image import ImageViews
 
@@ -22,24 +24,55 @@ RESIDENT_BYTES = 8 << 30
 
 @dataclass
 class Batch:
-    """What one step needs: the views, the labels (int64 ``[B]`` or ``None``), and how long it was waited for."""
+    """What one forward needs: views, labels and groups (int64 ``[B]`` or ``None``), and how long it was waited for."""
 
     views: list[torch.Tensor]
-    labels: torch.Tensor | None
+    labels: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
     waited: float = 0.0
 
 
-def positions(step: int, n: int, batch_size: int, seed: int) -> npt.NDArray[np.int64]:
+def positions(
+    step: int, n: int, batch_size: int, seed: int, keys: npt.NDArray[np.int64] | None = None, together: int = 1
+) -> npt.NDArray[np.int64]:
     """Return the items of batch ``step``, int64 ``[batch_size]``.
 
     Every epoch is a new permutation that depends only on the seed and the epoch's number; the rest that
     fills no batch is left out, as it is other items each time. Fewer items than a batch are repeated.
+
+    Args:
+        keys: int64 ``[n]``, -1 where unknown; with them, up to ``together`` random items of one key lie side by side.
     """
     size = min(batch_size, n)
     per_epoch = n // size
-    order = numpy_generator(seed, "order", step // per_epoch).permutation(n)
+    generator = numpy_generator(seed, "order", step // per_epoch)
+    order = generator.permutation(n)
+    if keys is not None and together > 1:
+        order = _side_by_side(order, keys[order], together, generator)
     start = (step % per_epoch) * size
     return np.resize(order[start : start + size], batch_size)
+
+
+def _side_by_side(
+    order: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], together: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Cut each key's items, in their random order, into bunches of ``together``; return the bunches in random order."""
+    keys = np.where(keys >= 0, keys, keys.max() + 1 + np.arange(len(keys)))  # the unknown are each alone
+    by_key = np.argsort(keys, kind="stable")
+    ordered = keys[by_key]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rank = np.arange(len(keys)) - np.repeat(first, np.diff(np.r_[first, len(keys)]))
+    bunch = np.cumsum(rank % together == 0) - 1
+    return order[by_key[np.argsort(generator.permutation(bunch[-1] + 1)[bunch], kind="stable")]]
+
+
+def group_numbers(dataset: Dataset) -> npt.NDArray[np.int64] | None:
+    """Return a number for the group of each item, int64 ``[N]``, -1 for the empty name; ``None`` without groups."""
+    groups = dataset.manifest.groups
+    if groups is None:
+        return None
+    numbers = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return np.where(groups == "", -1, numbers)
 
 
 class Batches:
@@ -48,68 +81,87 @@ class Batches:
     Args:
         images: the data.
         views: makes the views.
-        batch_size, seed: see `positions`.
+        batch_size, seed, together: see `positions`; keys are the labels, else the groups. Several processes share
+            a batch: each has its part of the items, with the views that one process alone would give them.
         device: where the views are made and used. On CPU a background thread prepares them ahead of the
             step; on an accelerator they are made in its own queue of work, which is ahead anyway.
-        dtype: of the views; bfloat16 where the step computes in it, which saves half the traffic.
     """
 
     def __init__(
-        self, images: DecodedImages, views: ImageViews, batch_size: int, seed: int, device: torch.device
+        self,
+        images: DecodedImages,
+        views: ImageViews,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        together: int = 1,
     ) -> None:
         self.images, self.views, self.batch_size, self.seed, self.device = images, views, batch_size, seed, device
+        self.together = together
         self._resident: torch.Tensor | None = None
         size = len(images) * 3 * images.size**2
         if device.type != "cpu" and size <= RESIDENT_BYTES:
             self._resident = torch.cat(list(images.batches(4096))).to(device)
-        labels = images.dataset.labels
-        self._labels = None if labels is None else torch.from_numpy(labels)
+        self._labels = images.dataset.labels
+        self._groups = group_numbers(images.dataset)
 
     def make(self, step: int) -> Batch:
         """Return batch number ``step``."""
-        rows = positions(step, len(self.images), self.batch_size, self.seed)
+        keys = self._labels if self._labels is not None else self._groups
+        every = positions(step, len(self.images), self.batch_size, self.seed, keys, self.together)
+        part = self.batch_size // distributed.size()
+        first = part * distributed.rank()
+        rows = every[first : first + part]
         if self._resident is not None:
             pixels = self._resident[torch.from_numpy(rows).to(self.device)]
         else:
             pixels = self.images.batch(rows).to(self.device)
         generator = torch_generator(self.seed, "views", step, device=self.device)
-        labels = None if self._labels is None else self._labels[rows].to(self.device)
-        return Batch(self.views(pixels, generator), labels)
+        views = self.views(pixels, generator, first, self.batch_size)
+        return Batch(views, self._tensor(self._labels, rows), self._tensor(self._groups, rows))
 
-    def run(self, first: int, last: int) -> Iterator[Batch]:
-        """Yield batches ``first`` to ``last - 1``."""
+    def _tensor(self, values: npt.NDArray[np.int64] | None, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values[rows]).to(self.device)
+
+    def run(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """Yield the batches of these numbers."""
         if self.device.type != "cpu":
-            for step in range(first, last):
-                yield self.make(step)
+            for number in numbers:
+                yield self.make(number)
             return
-        yield from self._ahead(first, last)
+        yield from self._ahead(numbers)
 
-    def _ahead(self, first: int, last: int) -> Iterator[Batch]:
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
+    def _ahead(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
         stop = threading.Event()
+
+        def offer(thing: Batch | BaseException | None) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(thing, timeout=0.1)
+                    return True
+                except queue.Full:
+                    continue
+            return False
 
         def work() -> None:
             torch.set_num_threads(1)  # of this thread only: the step keeps its own
             try:
-                for step in range(first, last):
-                    batch = self.make(step)
-                    while not stop.is_set():
-                        try:
-                            ready.put(batch, timeout=0.1)
-                            break
-                        except queue.Full:
-                            continue
-                    if stop.is_set():
+                for number in numbers:
+                    if not offer(self.make(number)):
                         return
+                offer(None)
             except BaseException as error:  # noqa: BLE001 - handed over and raised where the step waits
-                ready.put(error)
+                offer(error)
 
         worker = threading.Thread(target=work, name="views", daemon=True)
         worker.start()
         try:
-            for _ in range(first, last):
+            while True:
                 started = time.perf_counter()
                 batch = ready.get()
+                if batch is None:
+                    return
                 if isinstance(batch, BaseException):
                     raise batch
                 batch.waited = time.perf_counter() - started

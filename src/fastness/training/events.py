@@ -23,12 +23,15 @@ class Events:
     """Appends one JSON object a line to ``events.jsonl`` and passes numbers on to other loggers.
 
     Args:
-        path: the file; lines after ``resumed_at`` are dropped, so that a resumed run has each step once.
+        path: the file; lines after ``resumed_at`` are dropped, so that a resumed run has each step once. ``None``
+            writes nothing: of several processes only the first does.
         loggers: where step metrics go too.
     """
 
-    def __init__(self, path: Path, resumed_at: int, loggers: list[Logger]) -> None:
+    def __init__(self, path: Path | None, resumed_at: int, loggers: list[Logger]) -> None:
         self._path, self._loggers = path, loggers
+        if path is None:
+            return
         kept: list[str] = []
         if resumed_at and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -42,6 +45,8 @@ class Events:
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event with the time of day; floats are shortened to six digits."""
+        if self._path is None:
+            return
         line = {"event": event, "time": round(time.time(), 3), **{k: _short(v) for k, v in values.items()}}
         with disk_errors(self._path):
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -53,7 +58,8 @@ class Events:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._path is not None:
+            self._file.close()
 
 
 def make_loggers(names: list[str], folder: Path) -> list[Logger]:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from fastness.core import distributed
 from fastness.core.errors import Failure
 from fastness.core.recipe import Recipe, seconds
 from fastness.core.seeds import derive
@@ -24,6 +25,7 @@ from fastness.training import checkpoint
 from fastness.training.batches import Batch, Batches
 from fastness.training.collapse import measure
 from fastness.training.events import Events
+from fastness.training.gradient_cache import cached_step
 from fastness.training.online_knn import OnlineKNN
 from fastness.training.progress import Display
 from fastness.training.schedule import learning_rate
@@ -67,6 +69,7 @@ class Loop:
         self.folder, self.settings = folder, settings
         self.optimizer = optimizer
         self.model, self._wrapped = fabric.setup(method, optimizer)
+        self.model.mark_forward_method("represent")
         self.step = 0
         self.total = 0
         self._views_an_item = batches.views.count
@@ -80,7 +83,7 @@ class Loop:
         itself starts from its seed and its schedule knows its length from the first step on.
         """
         recipe = self.recipe
-        per_step = (recipe.batch_size or 1) * recipe.accumulate
+        per_step = (recipe.batch_size or 1) * recipe.parts
         if recipe.steps:
             self.total = recipe.steps
         elif recipe.epochs:
@@ -94,22 +97,23 @@ class Loop:
         began = time.perf_counter()
         times: list[float] = []
         limit = 1 << 30
-        source = self.batches.run(0, limit)
-        while len(times) < 8 or time.perf_counter() - began < min(0.03 * budget, 15.0):
+        source = self.source(0, limit)
+        enough = False
+        while not enough:
             started = time.perf_counter()
             self.update(source, 0, limit)
             if self.batches.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
-            if time.perf_counter() - began > 0.5 * budget:
-                break
+            spent = time.perf_counter() - began
+            enough = distributed.agreed(spent > 0.5 * budget or (len(times) >= 8 and spent >= min(0.03 * budget, 15.0)))
         source.close()  # type: ignore[attr-defined]
         self.method.load_state_dict(before)
         self.optimizer.state.clear()
         self.optimizer.zero_grad(set_to_none=True)
         usual = times[2:] or times
         left = (1 - _RESERVE) * budget - (time.perf_counter() - began)
-        return max(1, int(left / (sum(usual) / len(usual))))
+        return distributed.first(max(1, int(left / (sum(usual) / len(usual)))))
 
     # --- checkpoint -------------------------------------------------------------------------------
 
@@ -125,7 +129,9 @@ class Loop:
         self.step, self.total = int(state["step"]), int(state["total"])
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; of several processes the first does, as all have the same state."""
+        if distributed.rank():
+            return
         data = self.batches.images.dataset.whole.fingerprint
         state = {"step": self.step, "total": self.total, "recipe": self.recipe.to_dict(), "data": data}
         checkpoint.save(self.checkpoint_path, self.method, self.optimizer, state)
@@ -139,8 +145,7 @@ class Loop:
             Failure: the loss is not finite, the encoder collapsed and was to stop then, or a signal came;
                 in the last case the checkpoint is saved first.
         """
-        accumulate = self.recipe.accumulate
-        source = self.batches.run(self.step * accumulate, self.total * accumulate)
+        source = self.source(self.step, self.total)
         waited, began, saved, since = 0.0, time.perf_counter(), time.perf_counter(), self.step
         knn_every = max(1, math.ceil(self.total / KNN_TIMES))
         with _signals() as asked_to_stop:
@@ -160,7 +165,7 @@ class Loop:
                     events.write("knn", step=self.step, knn=accuracy)
                     progress.knn(accuracy)
                     began += time.perf_counter() - paused  # views a second are those of training
-                if asked_to_stop.is_set():
+                if distributed.agreed(asked_to_stop.is_set()):
                     self.save()
                     raise Failure(f"stopped at step {self.step} of {self.total}; run the same command to go on")
                 if last or time.perf_counter() - saved >= self.settings.checkpoint_seconds:
@@ -169,7 +174,7 @@ class Loop:
 
     def run_silently(self) -> None:
         """Train from the current step to the last and write nothing."""
-        source = self.batches.run(0, self.total * self.recipe.accumulate)
+        source = self.source(0, self.total)
         while self.step < self.total:
             self.update(source, self.step, self.total)
             self.step += 1
@@ -180,22 +185,37 @@ class Loop:
         assert recipe.lr is not None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, total, recipe.lr, recipe.warmup)
-        torch.manual_seed(derive(recipe.seed, "step", step))
+        seed = derive(recipe.seed, "step", step, distributed.rank())
         self.model.train()
-        waited = 0.0
-        for part in range(recipe.accumulate):
-            batch = next(source)
-            waited += batch.waited
-            whole = part + 1 == recipe.accumulate
-            with nullcontext() if whole else self.fabric.no_backward_sync(self.model):
-                outcome: Outcome = self.model(batch.views, batch.labels)
-                self.fabric.backward(outcome.loss / recipe.accumulate)
+        waited: list[float] = []
+
+        def parts() -> Iterator[Batch]:
+            for _ in range(recipe.parts):
+                batch = next(source)
+                waited.append(batch.waited)
+                yield batch
+
+        if recipe.effective_batch:
+            outcome = cached_step(self.model, parts, self.fabric.backward, seed)
+        else:
+            torch.manual_seed(seed)
+            for batch in parts():
+                outcome = self.model(batch.views, batch.labels, batch.groups)
+                self.fabric.backward(outcome.loss / recipe.parts)
+        distributed.average_gradients(self.method.parameters())
         if recipe.clip:
             self.fabric.clip_gradients(self.model, self._wrapped, max_norm=recipe.clip)
         self._wrapped.step()
         self._wrapped.zero_grad(set_to_none=True)
         self.method.after_step((step + 1) / total)
-        return outcome, waited
+        return outcome, sum(waited)
+
+    def source(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the batches of the steps ``first`` to ``last - 1``; a gradient cache sees each step's twice."""
+        parts = self.recipe.parts
+        passes = 2 if self.recipe.effective_batch else 1
+        steps = ((step, part) for step in range(first, last) for _ in range(passes) for part in range(parts))
+        return self.batches.run(step * parts + part for step, part in steps)
 
     def autocast(self) -> Any:
         """Return a context in which the encoder computes as it does in training."""
@@ -203,13 +223,13 @@ class Loop:
         return torch.autocast(self.batches.device.type, torch.bfloat16, enabled=enabled)
 
     def _log(self, outcome: Outcome, events: Events, progress: Display, steps_a_second: float, waiting: float) -> None:
-        loss = float(outcome.loss.detach())
+        loss = float(distributed.total(outcome.loss.detach())) / distributed.size()
         if not math.isfinite(loss):
             raise Failure(
                 f"the loss is {loss} at step {self.step}; lower --lr, add --clip 1, or train with --precision float32"
             )
         signals = measure(outcome.embeddings)
-        items = (self.recipe.batch_size or 1) * self.recipe.accumulate
+        items = (self.recipe.batch_size or 1) * self.recipe.parts
         numbers = {
             "loss": loss,
             "lr": float(self.optimizer.param_groups[0]["lr"]),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastness.core import distributed
 from fastness.core.errors import BadInput
 from fastness.core.hardware import cpu_has_fast_bf16
 from fastness.core.recipe import Recipe
@@ -92,7 +93,18 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Encod
     if recipe.precision == "auto":
         fast = cpu_has_fast_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
         chosen["precision"] = "bf16" if fast else "float32"
-    return recipe.model_copy(update=chosen)
+    recipe = recipe.model_copy(update=chosen)
+    _check_batch(recipe)
+    return recipe
+
+
+def _check_batch(recipe: Recipe) -> None:
+    """Refuse batches that cannot be cut into equal parts."""
+    batch, processes = recipe.batch_size or 1, distributed.size()
+    if recipe.effective_batch and recipe.effective_batch % batch:
+        raise BadInput(f"--effective-batch {recipe.effective_batch} is no multiple of --batch-size {batch}")
+    if batch % processes:
+        raise BadInput(f"--batch-size {batch} cannot be shared equally by {processes} processes; give a multiple")
 
 
 def _rate(recipe: Recipe, chosen: dict[str, Any], lr: float, usual_batch: int) -> float:
@@ -101,7 +113,7 @@ def _rate(recipe: Recipe, chosen: dict[str, Any], lr: float, usual_batch: int) -
     base = {"sgd": lr, "lars": 10 * lr, "adamw": 1e-3}[optimizer]
     if recipe.init is not None:
         base *= 0.1
-    batch = (recipe.batch_size or usual_batch) * recipe.accumulate
+    batch = recipe.effective_batch or (recipe.batch_size or usual_batch) * recipe.accumulate
     return float(f"{base * math.sqrt(batch / usual_batch):.4g}")
 
 

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from fastness import bundle as bundles
-from fastness.core import hardware
+from fastness.core import distributed, hardware
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
 from fastness.core.recipe import Recipe
@@ -24,6 +24,7 @@ from fastness.core.seeds import derive, numpy_generator
 from fastness.data import Dataset, open_data
 from fastness.data.cache import DecodedImages, decoded
 from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders.batch_norm import synchronise
 from fastness.encoders.encoder import pixel_statistics
 from fastness.methods import METHODS, Method
 from fastness.training import checkpoint, plan
@@ -91,20 +92,23 @@ def train(
     """
     display = display or Display(quiet=True)
     began = time.perf_counter()
-    dataset = open_data(data, **(columns or {}))
-    part = plan.training_part(dataset)
     device = plan.device_of(recipe)
-    init = _initial(recipe)
-    asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
-    assert recipe.size is not None
-    _check(recipe, part, init, encoder)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    joined = distributed.start(device.type)
+    display = display if distributed.rank() == 0 else Display(quiet=True)
     try:
-        with FileLock(out / ".lock", timeout=0):
+        dataset = open_data(data, **(columns or {}))
+        part = plan.training_part(dataset)
+        init = _initial(recipe)
+        asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
+        assert recipe.size is not None
+        _check(recipe, part, init, encoder)
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / f".lock{distributed.rank() or ''}", timeout=0):
             _refuse_foreign(out, recipe, part.whole.fingerprint)
             images = decoded(part, recipe.size, display.decoding)
-            images.dataset.write_quarantine(out / "quarantine.csv")
+            if distributed.rank() == 0:
+                images.dataset.write_quarantine(out / "quarantine.csv")
             _enough(images.dataset)
             display.say(_words(asked, recipe, images, device))
             return _train(images, recipe, out, device, init, encoder, settings, loggers, display, began)
@@ -112,6 +116,8 @@ def train(
         raise BadInput(f"{out}: another process is training here; choose another --out") from None
     finally:
         display.close()
+        if joined:
+            distributed.stop()
 
 
 def _train(
@@ -128,7 +134,9 @@ def _train(
 ) -> Run:
     method, views = assemble(images, recipe, init, module)
     loop = make_loop(method, views, images, recipe, device, out, settings or Settings())
-    if loop.checkpoint_path.exists():
+    found = loop.checkpoint_path.exists()
+    distributed.wait()  # before the first process writes one
+    if found:
         loop.resume()
         if loop.step == loop.total and (out / "bundle" / "bundle.json").exists():
             display.say(f"finished before, with {loop.total} steps; choose another --out to train anew")
@@ -137,7 +145,10 @@ def _train(
     else:
         loop.fix_length()
         loop.save()
-    events = Events(out / "events.jsonl", loop.step, make_loggers(loggers or [], out))
+    first = distributed.rank() == 0
+    events = Events(
+        out / "events.jsonl" if first else None, loop.step, make_loggers(loggers or [] if first else [], out)
+    )
     try:
         events.write(
             "start",
@@ -154,7 +165,10 @@ def _train(
         cpu = time.process_time()
         loop.run(events, display, OnlineKNN(images, recipe.seed))
         cpu = time.process_time() - cpu
-        identity = bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
+        if first:
+            bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
+        distributed.wait()
+        identity = bundles.load(out / "bundle", module).id
         events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
     finally:
         events.close()
@@ -186,12 +200,14 @@ def make_loop(
     mixed = recipe.precision == "bf16"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says, the first line of a run says
     fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    if distributed.size() > 1:
+        synchronise(method)
     method.to(device).to(memory_format=torch.channels_last)
     if recipe.compile:
         method.encoder.backbone.compile()
     assert recipe.optimizer and recipe.lr and recipe.batch_size and recipe.weight_decay is not None
     optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    batches = Batches(images, views, recipe.batch_size, recipe.seed, device)
+    batches = Batches(images, views, recipe.batch_size, recipe.seed, device, method.defaults.together)
     return Loop(fabric, method, optimizer, batches, recipe, out, settings)
 
 
@@ -221,7 +237,7 @@ def _assemble(
     if recipe.unfreeze is not None:
         encoder.freeze_all_but(recipe.unfreeze)
     torch.manual_seed(derive(recipe.seed, "heads"))
-    method = kind(encoder, recipe.temperature, classes if kind.needs_labels else 0, **recipe.options)
+    method = kind(encoder, recipe.temperature, classes if "labels" in kind.needs else 0, **recipe.options)
     return method, ImageViews(specs, recipe.size, encoder.spec.mean, encoder.spec.std)
 
 
@@ -242,7 +258,8 @@ def _encoder(recipe: Recipe, statistics: Statistics, init: bundles.Bundle | None
 def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: nn.Module | None) -> None:
     """Put everything together once, so that a mistake is said before the data are decoded or a folder is made."""
     _enough(part)
-    if METHODS.get(recipe.method).needs_labels:
+    needs = METHODS.get(recipe.method).needs
+    if needs and not ("groups" in needs and part.manifest.groups is not None):
         part.required_labels(f"--method {recipe.method}")
     _assemble(recipe, len(part.class_names), ((0.5,) * 3, (0.25,) * 3), init, module)
 

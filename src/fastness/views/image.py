@@ -91,6 +91,10 @@ class ViewParameters:
     sigma: torch.Tensor  # [B]
     solarise: torch.Tensor  # bool [B]
 
+    def part(self, rows: slice) -> ViewParameters:
+        """Return the parameters of some of the items."""
+        return ViewParameters(**{name: values[rows] for name, values in vars(self).items()})
+
 
 def draw(spec: ViewSpec, n: int, height: int, width: int, generator: torch.Generator) -> ViewParameters:
     """Draw the parameters of one view for ``n`` items, each item its own."""
@@ -171,18 +175,27 @@ class ImageViews:
         """Side in pixels of the views of ``spec``."""
         return self.size if spec.size == 1 else max(8, 4 * round(self.size * spec.size / 4))
 
-    def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+    def __call__(
+        self, batch: torch.Tensor, generator: torch.Generator, first: int = 0, whole: int | None = None
+    ) -> list[torch.Tensor]:
         """Return ``count`` views of a uint8 batch ``[B, 3, H, W]``.
 
         Each is float32 ``[B, 3, side, side]``, normalised, channels last, on the batch's device, which must
         be the generator's.
+
+        Args:
+            first, whole: the batch is the part from item ``first`` on of a batch of ``whole`` items, and gets the
+                views that it would get there.
         """
+        whole = len(batch) if whole is None else whole
         images = batch.float().div_(255)
         mean, std = self.mean.to(batch.device), self.std.to(batch.device)
         views = []
         for spec in self.specs:
             for _ in range(spec.count):
-                drawn = draw(spec, len(images), images.shape[2], images.shape[3], generator)
+                drawn = draw(spec, whole, images.shape[2], images.shape[3], generator)
+                if whole != len(images):
+                    drawn = drawn.part(slice(first, first + len(images)))
                 out = apply(images, drawn, self.side(spec), spec)
                 views.append(out.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last))
         return views

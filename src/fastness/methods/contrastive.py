@@ -1,0 +1,143 @@
+"""The part that SimCLR, SupCon, Siamese and triplet training share: encoder, head, and any loss on pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from fastness.core import distributed
+from fastness.core.errors import BadInput
+from fastness.core.options import Option
+from fastness.encoders import Encoder
+from fastness.encoders.heads import mlp
+from fastness.losses import LOSSES
+from fastness.losses.pairs import NOBODY, Neighbours, Pairs, SameSecond, Similar, among
+from fastness.losses.precision import normalised
+from fastness.losses.stream import Rule
+from fastness.methods.base import Found, Method, Outcome, on_views, outcome
+from fastness.methods.momentum import Memory
+
+_OWN = 1 << 40  # above all labels: keys of items that have only themselves
+MASKS = ("none", "label", "group", "similar", "neighbours")
+
+
+class Contrastive(Method):
+    """Vectors of one key should be near, all others far.
+
+    A subclass says what the key of an item is: itself, or its label or group. The options of the chosen loss are
+    options of the method too.
+    """
+
+    options: ClassVar[Mapping[str, Option]] = {
+        "projection": Option(128, 1, help="length of the vectors that the loss sees"),
+        "hidden": Option(512, 1, help="width of the projection head"),
+        "loss": Option("nt-xent", help="see fastness methods"),
+        "mask": Option("none", choices=MASKS, help="negatives to leave out as probably false"),
+        "threshold": Option(0.9, -1, 1, help="cosine of features above which mask=similar leaves out"),
+        "neighbours": Option(3, 1, help="how many nearest items mask=neighbours looks at"),
+        "memory": Option(0, 0, help="vectors of earlier batches that are further candidates"),
+        "temperature_end": Option(0.0, 0, help="fall or rise to this temperature on a cosine; 0: keep it"),
+        "learned_temperature": Option(False, help="let the optimiser change the temperature"),
+    }
+    learning = ("z",)
+    scale: torch.Tensor
+    log_scale: nn.Parameter
+    by_key: ClassVar[bool] = False  # labels or groups are keys
+
+    def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
+        kind = LOSSES.get(options.get("loss", self.options["loss"].default))
+        own = {name: options.pop(name) for name in list(options) if name in kind.options}
+        super().__init__(encoder, temperature, classes, **options)
+        self.loss = kind(**own)
+        self.head = mlp(encoder.dim, self.settings["hidden"], self.settings["projection"])
+        self.memory = Memory(self.settings["memory"], self.settings["projection"]) if self.settings["memory"] else None
+        self.register_buffer("scale", torch.tensor(1 / temperature))
+        if self.settings["learned_temperature"]:
+            if self.settings["temperature_end"]:
+                raise BadInput("options learned_temperature and temperature_end contradict each other; give one")
+            del self.scale
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def represent(self, views: Sequence[torch.Tensor]) -> Found:
+        """See `Method.represent`."""
+        features = self.encode(views)
+        return {"z": on_views(self.head, features), "features": features.detach()}
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """See `Method.compare`."""
+        keys = self.keys(len(found["z"]), labels, groups, found["z"].device)
+        pairs = self.pairs(found, keys, labels, groups)
+        scale = self.current_scale()
+        loss = self.loss(pairs, scale)
+        if self.memory is not None and self.training:
+            # What is an item's own key here may be another item's in the next batch.
+            remembered = distributed.gathered(keys.where(keys < _OWN, NOBODY)) if self.by_key else None
+            self.memory.push(distributed.gathered(pairs.anchors.detach()), remembered, found["z"].shape[1])
+        return outcome(loss, found, **self._watched(scale))
+
+    def keys(
+        self, items: int, labels: torch.Tensor | None, groups: torch.Tensor | None, device: torch.device
+    ) -> torch.Tensor:
+        """Return the key of each item, int64 ``[items]``: itself, unless its label or group is known and wanted."""
+        own = distributed.rank() * items + torch.arange(items, device=device)
+        given = labels if labels is not None else groups
+        if not self.by_key or given is None:
+            return own
+        return torch.where(given >= 0, given, _OWN + own)
+
+    def pairs(
+        self, found: Found, keys: torch.Tensor, labels: torch.Tensor | None, groups: torch.Tensor | None
+    ) -> Pairs:
+        """Return what is compared with what, less negatives that are probably false."""
+        views = found["z"].shape[1]
+        memory = None if self.memory is None else self.memory.held()
+        pairs = among(found["z"].flatten(0, 1), keys.repeat_interleave(views), memory)
+        return replace(pairs, ignored=self._mask(pairs, found, labels, groups))
+
+    @torch.no_grad()
+    def _mask(
+        self, pairs: Pairs, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None
+    ) -> tuple[Rule, ...]:
+        mask = self.settings["mask"]
+        views = found["z"].shape[1]
+        if mask == "none":
+            return ()
+        if mask in ("label", "group"):
+            given = labels if mask == "label" else groups
+            if given is None:
+                raise BadInput(f"option mask = {mask} needs {mask}s; name the column with --{mask}")
+            mine = given.repeat_interleave(views)
+            return (SameSecond(pairs, mine, self._filled(distributed.gathered(mine), pairs)),)
+        if self.memory is not None:
+            raise BadInput(f"option mask = {mask} does not know the items in memory; give --option memory=0")
+        evidence = normalised(normalised(found["features"].float()).mean(1))  # one vector an item: views agree better
+        if mask == "similar":
+            of_views = evidence.repeat_interleave(views, 0)
+            return (Similar(pairs, of_views, distributed.gathered(of_views), self.settings["threshold"]),)
+        items = torch.arange(len(pairs.candidates), device=evidence.device) // views
+        mine = items[distributed.rank() * len(pairs.anchors) :][: len(pairs.anchors)]
+        return (Neighbours(pairs, distributed.gathered(evidence), mine, items, self.settings["neighbours"]),)
+
+    def _filled(self, known: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+        """Return second keys for all candidates; nothing is known of those in memory."""
+        return torch.cat([known, known.new_full((len(pairs.candidates) - len(known),), NOBODY)])
+
+    def current_scale(self) -> torch.Tensor:
+        """Return one over the temperature, a scalar; at most 200 where it is learned."""
+        return self.log_scale.exp().clamp_max(200) if self.settings["learned_temperature"] else self.scale
+
+    def after_step(self, progress: float) -> None:
+        """Move the temperature along its cosine."""
+        end = self.settings["temperature_end"]
+        if end:
+            share = (1 - math.cos(math.pi * progress)) / 2
+            self.scale.fill_(1 / (self.temperature + (end - self.temperature) * share))
+
+    def _watched(self, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        moves = self.settings["learned_temperature"] or self.settings["temperature_end"]
+        return {"temperature": 1 / scale.detach()} if moves else {}

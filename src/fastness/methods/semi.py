@@ -1,0 +1,64 @@
+"""Semi-supervised mixture: every item finds its other views, and the labelled ones their class too.
+
+SimCLR's loss on all items plus SupCon's on the labelled (Chen et al. 2020, arXiv 2002.05709; Khosla et al. 2020,
+arXiv 2004.11362). An unlabelled item may be of any class, so it takes no part in the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+
+from fastness.core import distributed
+from fastness.core.options import Option
+from fastness.losses.pairs import among
+from fastness.methods import METHODS
+from fastness.methods.base import About, Defaults, Found, Outcome
+from fastness.methods.contrastive import Contrastive
+from fastness.views.image import ViewSpec
+
+
+@METHODS.register("semi")
+class SemiSupervised(Contrastive):
+    """Encoder, projection head, one loss used twice."""
+
+    about = About(
+        "every item finds its other views, the labelled ones their class too",
+        "Khosla et al. 2020, arXiv 2004.11362; Chen et al. 2020, arXiv 2002.05709",
+        "as simclr",
+        "many items, few of them labelled",
+    )
+    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),))
+    options: ClassVar[Mapping[str, Option]] = {
+        **Contrastive.options,
+        "weight": Option(1.0, 0, help="of the labelled items' loss"),
+    }
+    needs = ("labels",)
+
+    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+        """See `Method.compare`."""
+        assert labels is not None
+        whole = super().compare(found, labels, groups)
+        mine = labels.repeat_interleave(found["z"].shape[1])
+        pairs = among(found["z"].flatten(0, 1), mine)
+        pairs = replace(pairs, ignored=(OnlyKnown(distributed.gathered(mine) >= 0),))
+        labelled = self.loss(pairs, self.current_scale())
+        return replace(
+            whole,
+            loss=whole.loss + self.settings["weight"] * labelled,
+            watch={**whole.watch, "labelled_loss": labelled.detach()},
+        )
+
+
+class OnlyKnown:
+    """Strikes out candidates without a label; ``known`` is bool ``[M]``."""
+
+    def __init__(self, known: torch.Tensor) -> None:
+        self._unknown = ~known
+
+    def __call__(self, logits: torch.Tensor, rows: slice) -> None:
+        """See `Rule`."""
+        logits.masked_fill_(self._unknown, float("-inf"))

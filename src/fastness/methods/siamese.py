@@ -1,0 +1,31 @@
+"""Siamese network: two copies of one encoder; pairs that belong together near, others a margin apart.
+
+Bromley et al. 1993; Hadsell, Chopra, LeCun 2006 for the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fastness.core.options import Option
+from fastness.methods import METHODS
+from fastness.methods.base import About, Defaults
+from fastness.methods.contrastive import Contrastive
+from fastness.views.image import ViewSpec
+
+
+@METHODS.register("siamese")
+class Siamese(Contrastive):
+    """Encoder, projection head, margin loss on all pairs of the batch."""
+
+    about = About(
+        "pairs that belong together near, others a margin apart",
+        "Hadsell, Chopra, LeCun 2006",
+        "as simclr",
+        "pairs or labels, and a distance with a meaning: verification, near-duplicate search",
+    )
+    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), together=2)
+    options: ClassVar[Mapping[str, Option]] = {**Contrastive.options, "loss": Option("margin")}
+    needs = ("labels", "groups")
+    by_key = True

@@ -1,0 +1,69 @@
+"""A batch larger than memory: the exact gradient of one loss over many parts.
+
+Gao et al. 2021 (GradCache, arXiv 2101.06983). Each part is represented without a graph; the loss of all together
+gives the gradient of every representation; each part is represented again, now with a graph, into which its share
+of that gradient is fed. Twice the forward passes, the memory of one part.
+
+What it cannot do: a layer that looks across its batch (batch normalisation in training mode) sees one part at a
+time, so with such layers the result is that of parts, not of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from fastness.methods.base import Found, Method, Outcome
+from fastness.training.batches import Batch
+
+
+def cached_step(
+    method: Method, parts: Callable[[], Iterator[Batch]], backward: Callable[[torch.Tensor], None], seed: int
+) -> Outcome:
+    """Add the gradient of the loss of all parts together to the parameters' ``grad``.
+
+    Args:
+        method: in the mode (train, eval) that it should be in.
+        parts: called twice; yields the same parts, in the same order, both times.
+        backward: called with the scalars to differentiate.
+        seed: of the random numbers drawn inside the method (dropout), which are the same in both passes.
+
+    Returns:
+        the outcome of the whole; its loss has no graph left.
+    """
+    buffers = [b.clone() for b in method.buffers()]
+    found: list[Found] = []
+    labels, groups = [], []
+    with torch.no_grad():
+        for number, part in enumerate(parts()):
+            torch.manual_seed(seed + number)
+            found.append(method.represent(part.views))
+            labels.append(part.labels)
+            groups.append(part.groups)
+        for buffer, before in zip(method.buffers(), buffers, strict=True):
+            buffer.copy_(before)  # the second pass is the one that counts
+    whole = {name: torch.cat([f[name] for f in found]) for name in found[0]}
+    for name in method.learning:
+        whole[name].requires_grad_()
+    with torch.autocast(next(iter(whole.values())).device.type, enabled=False):
+        outcome = method.compare(whole, _joined(labels), _joined(groups))
+    backward(outcome.loss)
+    lengths = [len(f["features"]) for f in found]
+    del found
+    shares = {name: whole[name].grad.split(lengths) for name in method.learning}  # type: ignore[union-attr]
+    for number, part in enumerate(parts()):
+        torch.manual_seed(seed + number)
+        again = method.represent(part.views)
+        backward(sum_of_products({name: (again[name], shares[name][number]) for name in shares}))
+    return Outcome(outcome.loss.detach(), outcome.embeddings, outcome.watch)
+
+
+def sum_of_products(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Return the scalar whose gradient by each first tensor is the second."""
+    return torch.stack([(value * gradient).sum() for value, gradient in pairs.values()]).sum()
+
+
+def _joined(values: list[torch.Tensor | None]) -> torch.Tensor | None:
+    there = [v for v in values if v is not None]
+    return torch.cat(there) if there else None
