@@ -95,9 +95,9 @@ class Encoder(nn.Module):
         return out.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised images to features ``[B, dim]`` float32, not L2-normalised."""
+        """Normalised images to features ``[B, dim]``, never narrower than float32, not L2-normalised."""
         out: torch.Tensor = self.backbone(x)
-        return out.float()
+        return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def freeze_all_but(self, last: int) -> None:
         """Let only the last ``last`` blocks of the backbone learn.

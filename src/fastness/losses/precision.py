@@ -23,9 +23,7 @@ def in_float32(loss: Callable[P, T]) -> Callable[P, T]:
         device = next((a.device.type for a in given if isinstance(a, torch.Tensor)), "cpu")
 
         def widen(value: object) -> object:
-            if isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16):
-                return value.float()
-            return value
+            return widened(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
         with torch.autocast(device, enabled=False):
             return loss(*map(widen, args), **{k: widen(v) for k, v in kwargs.items()})  # type: ignore[arg-type]
@@ -33,6 +31,11 @@ def in_float32(loss: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` in float32, or as it is if it is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def normalised(z: torch.Tensor) -> torch.Tensor:
-    """Return rows of length 1; a zero row stays zero and gives no NaN."""
-    return F.normalize(z, dim=-1, eps=1e-8)
+    """Return rows of length 1 in at least float32; a zero row stays zero and gives no NaN."""
+    return F.normalize(widened(z), dim=-1, eps=1e-8)

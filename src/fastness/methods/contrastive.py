@@ -115,7 +115,7 @@ class Contrastive(Method):
             return (SameSecond(pairs, mine, self._filled(distributed.gathered(mine), pairs)),)
         if self.memory is not None:
             raise BadInput(f"option mask = {mask} does not know the items in memory; give --option memory=0")
-        evidence = normalised(normalised(found["features"].float()).mean(1))  # one vector an item: views agree better
+        evidence = normalised(normalised(found["features"]).mean(1))  # one vector an item: views agree better
         if mask == "similar":
             of_views = evidence.repeat_interleave(views, 0)
             return (Similar(pairs, of_views, distributed.gathered(of_views), self.settings["threshold"]),)

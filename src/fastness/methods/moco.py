@@ -53,7 +53,7 @@ class MoCo(Method):
         """See `Method.represent`."""
         features = self.encode(views)
         with torch.no_grad():
-            keys = normalised(self.teacher(torch.cat(list(views))).float())
+            keys = normalised(self.teacher(torch.cat(list(views))))
         keys = torch.stack(keys.chunk(len(views)), 1)
         return {"query": on_views(self.head, features), "key": keys, "features": features.detach()}
 

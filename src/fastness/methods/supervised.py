@@ -12,6 +12,7 @@ from torch import nn
 from fastness.core import distributed
 from fastness.core.options import Option
 from fastness.encoders import Encoder
+from fastness.losses.precision import widened
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
 from fastness.views.image import ViewSpec
@@ -47,7 +48,7 @@ class Supervised(Method):
     def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
         """See `Method.compare`."""
         assert labels is not None
-        logits = found["logits"].float().flatten(0, 1)
+        logits = widened(found["logits"]).flatten(0, 1)
         target = labels.repeat_interleave(found["logits"].shape[1])
         smoothing = self.settings["smoothing"]
         losses = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=smoothing, reduction="none")

@@ -1,0 +1,124 @@
+"""One of several processes: computes its part of a step and writes what it found; see test_distributed.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import fastness as fs
+from fastness.core import distributed
+from fastness.core.recipe import Recipe
+from fastness.data.cache import decoded
+from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders.batch_norm import synchronise
+from fastness.methods import METHODS, Method
+from fastness.training import plan
+from fastness.training.batches import Batch
+from fastness.training.gradient_cache import cached_step
+from fastness.training.loop import Loop, Settings
+from fastness.training.run import assemble, make_loop
+
+ITEMS = 12
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("simclr", {}),
+    ("simclr", {"mask": "neighbours", "neighbours": 2}),
+    ("simclr", {"mask": "label", "memory": 16}),
+    ("moco", {"queue": 20}),
+    ("byol", {}),
+    ("supcon", {"loss": "sigmoid", "memory": 16}),
+    ("siamese", {}),
+    ("triplet", {"mining": "all"}),
+    ("triplet", {"mining": "hard"}),
+    ("semi", {}),
+    ("supervised", {}),
+]
+
+
+def make(case: int, norm: bool) -> Method:
+    """Return a small method in float64; without ``norm`` nothing in it looks across items."""
+    name, options = CASES[case]
+    torch.manual_seed(0)
+    sizes = {} if name == "supervised" else {"projection": 5, "hidden": 7}
+    encoder: Encoder = build(EncoderSpec("resnet18", 8, {"width": 4, "stem": "small"}))
+    method = METHODS.get(name)(encoder, 0.3, classes=3, **sizes, **options).double().train()
+    if not norm:
+        for part in method.modules():
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                part.eval()
+    return method
+
+
+def batch(rows: slice) -> Batch:
+    """Return some items of the batch."""
+    generator = torch.Generator().manual_seed(3)
+    views = [torch.randn(ITEMS, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
+    labels = torch.randint(-1, 3, (ITEMS,), generator=generator)
+    return Batch([view[rows] for view in views], labels[rows])
+
+
+def step(case: int, cached: bool) -> dict[str, torch.Tensor]:
+    """Make two steps' gradients; return loss, gradients and buffers."""
+    method = make(case, norm=not cached)
+    if distributed.size() > 1:
+        synchronise(method)
+    items = ITEMS // distributed.size()
+    first = items * distributed.rank()
+    for _ in range(2):
+        if cached:
+            half = items // 2
+            rows = [slice(first, first + half), slice(first + half, first + items)]
+            halves = [batch(r) for r in rows]
+            outcome = cached_step(method, lambda halves=halves: iter(halves), torch.Tensor.backward, 0)
+        else:
+            mine = batch(slice(first, first + items))
+            outcome = method(mine.views, mine.labels)
+            outcome.loss.backward()
+    distributed.average_gradients(method.parameters())
+    found = {f"gradient/{n}": p.grad for n, p in method.named_parameters() if p.grad is not None}
+    found |= {f"buffer/{name}": value for name, value in method.named_buffers()}
+    return {**found, "loss": distributed.total(outcome.loss.detach()) / distributed.size()}
+
+
+def everything() -> dict[str, torch.Tensor]:
+    """Return what all cases give."""
+    return {
+        f"{case}/{cached}/{name}": value
+        for case in range(len(CASES))
+        for cached in (False, True)
+        for name, value in step(case, cached).items()
+    }
+
+
+def loop(folder: Path) -> Loop:
+    """Return the loop of a small run, before its first step."""
+    images = decoded(fs.open_data("digits").split("train").select(np.arange(100)), 16)
+    asked = Recipe(method="moco", width=4, size=16, batch_size=12, steps=6, precision="float32", options={"queue": 64})
+    recipe = plan.complete(asked, images.dataset, torch.device("cpu"))
+    method, views = assemble(images, recipe)
+    return make_loop(method, views, images, recipe, torch.device("cpu"), folder, Settings())
+
+
+def start_run(folder: Path, steps: int) -> None:
+    """Make the first steps and save."""
+    run = loop(folder)
+    run.fix_length()
+    source = run.source(0, run.total)
+    while run.step < steps:
+        run.update(source, run.step, run.total)
+        run.step += 1
+    run.save()
+
+
+if __name__ == "__main__":
+    distributed.start("cpu")
+    if len(sys.argv) > 2:
+        start_run(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        torch.save(everything(), Path(sys.argv[1]) / f"{distributed.size()}-{distributed.rank()}.pt")
+    distributed.wait()
+    distributed.stop()
