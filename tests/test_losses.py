@@ -36,6 +36,7 @@ def rows(n: int, dim: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work on 16 rows at a time, so that every test of more rows has several chunks."""
     monkeypatch.setattr(stream, "CHUNK", 1)
+    monkeypatch.setattr(stream, "ROWS", 16)
 
 
 # --- naive references: loops over anchors and pairs, from the formulas --------------------------------------

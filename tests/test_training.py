@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -298,3 +299,39 @@ def test_a_finished_run_is_left_alone(tmp_path):
         fs.train("digits", out=tmp_path, quiet=True, **{**TINY, "seed": 3})
     with pytest.raises(fs.BadInput, match="other data"):
         fs.train((np.zeros((32, 8, 8), np.uint8), np.arange(32)), out=tmp_path, quiet=True, **TINY)
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_items_of_a_key_lie_side_by_side_and_none_is_lost(together):
+    generator = np.random.default_rng(0)
+    keys = generator.integers(-1, 40, 210)
+    epoch = np.concatenate([positions(step, 210, 30, 3, keys, together) for step in range(7)])
+    assert sorted(epoch) == list(range(210))
+    other = np.concatenate([positions(step, 210, 30, 3, keys, together) for step in range(7, 14)])
+    assert not np.array_equal(epoch, other)
+    runs = np.diff(np.flatnonzero(np.r_[True, np.diff(keys[epoch]) != 0, True]))
+    assert runs.mean() > 0.6 * together
+    if together > 1:  # every key's items come in bunches of that many, but for a rest
+        for key in range(40):
+            mine = np.flatnonzero(keys[epoch] == key)
+            neighbours = np.diff(mine) == 1
+            assert neighbours.sum() >= len(mine) - -(-len(mine) // together)
+
+
+def test_paired_images_train_without_labels(images):
+    """Pairs by group and no labels: partners lie in one batch and are each other's positives."""
+    kept = images.dataset
+    pairs = np.full(len(kept.whole), "", dtype="U10")
+    pairs[kept.rows] = [f"pair {i // 2}" for i in range(len(kept))]
+    whole = dataclasses.replace(kept.whole, labels=None, class_names=(), groups=pairs)
+    paired = dataclasses.replace(images, dataset=dataclasses.replace(kept, whole=whole))
+    recipe = plan.complete(Recipe.parse({"method": "siamese", **TINY}), paired.dataset, CPU)
+    method, views = assemble(paired, recipe)
+    loop = make_loop(method, views, paired, recipe, CPU, Path(), Settings())
+    batch = loop.batches.make(0)
+    assert batch.labels is None and batch.groups is not None
+    keys = method.keys(len(batch.groups), None, batch.groups, CPU)
+    assert torch.equal(keys, batch.groups)
+    assert (torch.bincount(keys)[keys] == 2).float().mean() > 0.8
+    loop.fix_length()
+    loop.run_silently()

@@ -15,8 +15,12 @@ from typing import Any, Protocol
 
 import torch
 
+from fastness.losses.precision import in_float32
+
 CHUNK = 1 << 20
-"""Logits held at a time (4 MiB in float32): they stay in the processor's cache."""
+"""Logits held at a time (4 MiB in float32): they stay in the processor's cache ..."""
+ROWS = 128
+"""... but never fewer rows than this: a product with few rows is slow."""
 
 
 class Rule(Protocol):
@@ -33,7 +37,7 @@ Curve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 def chunks(anchors: int, candidates: int) -> Iterator[slice]:
     """Yield the rows that are worked on together."""
-    rows = max(16, CHUNK // max(1, candidates))
+    rows = max(ROWS, CHUNK // max(1, candidates))
     for first in range(0, anchors, rows):
         yield slice(first, min(first + rows, anchors))
 
@@ -46,6 +50,7 @@ def logits_of(a: torch.Tensor, b: torch.Tensor, rows: slice, rules: Sequence[Rul
     return logits
 
 
+@in_float32
 def log_mass(a: torch.Tensor, b: torch.Tensor, rules: Sequence[Rule] = ()) -> torch.Tensor:
     """Return ``log sum_j exp(a_i . b_j)`` over the candidates that no rule strikes out.
 
@@ -58,6 +63,7 @@ def log_mass(a: torch.Tensor, b: torch.Tensor, rules: Sequence[Rule] = ()) -> to
     return _LogMass.apply(a, b, tuple(rules))  # type: ignore[no-any-return]
 
 
+@in_float32
 def row_sum(
     a: torch.Tensor, b: torch.Tensor, curve: Curve, rules: Sequence[Rule] = (), shift: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -104,14 +104,16 @@ class Method(nn.Module):
             views: for each view float ``[B, 3, S, S]``, normalised.
             labels, groups: int64 ``[B]``, -1 where unknown.
         """
-        return self.compare(self.represent(views), labels, groups)
+        found = self.represent(views)
+        with torch.autocast(views[0].device.type, enabled=False):
+            return self.compare(found, labels, groups)
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:
         """Return what the loss needs of each item, and ``features``, float ``[B, V, D]``, detached."""
         raise NotImplementedError("abstract: a method defines represent")
 
     def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
-        """Return the loss of what `represent` found."""
+        """Return the loss of what `represent` found; called outside autocast."""
         raise NotImplementedError("abstract: a method defines compare")
 
     @classmethod

@@ -1,0 +1,45 @@
+"""A new loss is one file and one line of registration, and is trained from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+LOSS = '''
+import torch
+from fastness.core.options import Option
+from fastness.losses import LOSSES, Loss
+from fastness.losses.stream import log_mass
+
+
+@LOSSES.register("max-margin")
+class MaxMargin(Loss):
+    """the nearest negative, softly, may not come nearer than the positives less a gap"""
+
+    options = {"gap": Option(0.2, 0, 2, help="in cosine")}
+
+    def forward(self, pairs, scale):
+        hardest = log_mass(scale * pairs.anchors, pairs.candidates, pairs.negatives) / scale
+        return (hardest - pairs.positive_means(1.0) + self.settings["gap"]).clamp_min(0).mean()
+'''
+
+
+def test_a_new_loss_is_one_file_and_is_trained_from_the_command_line(tmp_path):
+    (tmp_path / "max_margin.py").write_text(LOSS)
+    start = "import sys, max_margin; from fastness.cli.main import main; sys.argv[0] = 'fastness'; main()"
+
+    def fastness(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", start, *words], cwd=tmp_path, capture_output=True, text=True)
+
+    listed = fastness("methods")
+    assert "max-margin" in listed.stdout and "the nearest negative, softly" in listed.stdout
+    small = ["--width", "4", "--size", "16", "--batch-size", "16", "--steps", "12", "--json"]
+    done = fastness("train", "digits", *small, "--loss", "max-margin", "--option", "gap=0.3", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recipe"]["options"] == {"gap": 0.3, "loss": "max-margin"}
+    losses = [json.loads(line).get("loss") for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    losses = [loss for loss in losses if loss is not None]
+    assert losses[-1] < losses[0]
+    wrong = fastness("train", "digits", *small, "--loss", "max-margin", "--option", "gap=3", "--out", "other")
+    assert wrong.returncode == 2 and "gap = 3" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
