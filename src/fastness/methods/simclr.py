@@ -26,5 +26,11 @@ class SimCLR(Contrastive):
         batch_size=256,
         lr=0.06,
         temperature=0.2,
-        scarce={"batch_size": 64, "lr": 0.06, "views": {"count": 4, "size": 0.5}},
+        scarce={
+            "batch_size": 64,
+            "lr": 0.06,
+            "weight_decay": 4e-3,
+            "temperature": 0.15,
+            "views": {"count": 4, "size": 0.5},
+        },
     )

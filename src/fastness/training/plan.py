@@ -74,22 +74,21 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Encod
             chosen["budget"] = "10m"
         else:
             chosen["epochs"] = defaults.epochs
-    usual_batch, usual_lr = defaults.batch_size, defaults.lr
-    if device.type == "cpu" and defaults.scarce:
-        usual_batch, usual_lr = defaults.scarce["batch_size"], defaults.scarce["lr"]
-        if size >= 32:
-            chosen["views"] = {**defaults.scarce["views"], **recipe.views}
+    scarce = defaults.scarce if device.type == "cpu" else {}
+    usual = {**vars(defaults), **scarce}
+    if scarce and size >= 32:
+        chosen["views"] = {**scarce["views"], **recipe.views}
     if recipe.batch_size is None:
-        chosen["batch_size"] = usual_batch
+        chosen["batch_size"] = usual["batch_size"]
     if recipe.optimizer is None:
         chosen["optimizer"] = "adamw" if is_vit else defaults.optimizer
     if recipe.lr is None:
-        chosen["lr"] = _rate(recipe, chosen, usual_lr, usual_batch)
+        chosen["lr"] = _rate(recipe, chosen, usual["lr"], usual["batch_size"])
     if recipe.weight_decay is None:
-        decays = {"sgd": defaults.weight_decay, "lars": 1e-6, "adamw": 0.05}
+        decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": 0.05}
         chosen["weight_decay"] = decays[str(chosen.get("optimizer", recipe.optimizer))]
     if recipe.temperature is None:
-        chosen["temperature"] = defaults.temperature
+        chosen["temperature"] = usual["temperature"]
     if recipe.precision == "auto":
         fast = cpu_has_fast_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
         chosen["precision"] = "bf16" if fast else "float32"
