@@ -9,7 +9,15 @@ from fastness.core.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- from benchmarks/results: python docs/table.py -->", "<!-- end of the table -->"
-ORDER = ("pretrain_throughput", "time_to_accuracy", "resume", "index_scale")
+ORDER = (
+    "pretrain_throughput",
+    "time_to_accuracy",
+    "loss_memory",
+    "effective_batch",
+    "false_negatives",
+    "resume",
+    "index_scale",
+)
 WORDS = {True: "holds", False: "**falls short**", None: "not measured"}
 
 

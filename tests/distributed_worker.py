@@ -16,6 +16,7 @@ from fastness.core.recipe import Recipe
 from fastness.data.cache import decoded
 from fastness.encoders import Encoder, EncoderSpec, build
 from fastness.encoders.batch_norm import synchronise
+from fastness.losses import LOSSES
 from fastness.methods import METHODS, Method
 from fastness.training import plan
 from fastness.training.batches import Batch
@@ -36,6 +37,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("triplet", {"mining": "hard"}),
     ("semi", {}),
     ("supervised", {}),
+    *(("supcon", {"loss": loss}) for loss in LOSSES),
 ]
 
 

@@ -199,7 +199,8 @@ def make_loop(
     """
     mixed = recipe.precision == "bf16"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says, the first line of a run says
-    fabric = Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    mine: int | list[int] = [torch.cuda.current_device()] if device.type == "cuda" else 1
+    fabric = Fabric(accelerator=device.type, devices=mine, precision="bf16-mixed" if mixed else "32-true")
     if distributed.size() > 1:
         synchronise(method)
     method.to(device).to(memory_format=torch.channels_last)
@@ -312,6 +313,13 @@ def _words(asked: Recipe, recipe: Recipe, images: DecodedImages, device: torch.d
     ]
     if picked:
         lines.append(f"chosen for you: {picked}")
+    if distributed.size() > 1:
+        lines.append(f"{distributed.size()} processes share every batch; batch statistics are over all of them")
+    if recipe.effective_batch:
+        lines.append(
+            f"one loss over {recipe.effective_batch:,} items, computed {recipe.batch_size} at a time; "
+            "batch statistics are still those of each part"
+        )
     if recipe.precision == "bf16" and device.type == "cpu":
         lines.append("this processor has AMX: computing in bfloat16, channels last")
     return "\n".join(lines)
