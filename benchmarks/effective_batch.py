@@ -56,8 +56,8 @@ def main() -> None:
     ratio = (cached - idle) / (small - idle)
     asks = [
         common.ask("memory of 4,096 as 16 times 256, over that of 256", "about 1", round(ratio, 2), ratio < 1.1),
-        common.ask("memory of 4,096 at once, over that of 256", "to be stated", round((whole - idle) / (small - idle), 1), None),
-    ]  # fmt: skip
+        common.ask("the same of 4,096 at once", "to be stated", round((whole - idle) / (small - idle), 1), None),
+    ]
     common.save("effective_batch", rows, asks)
 
 

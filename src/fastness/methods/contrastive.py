@@ -55,6 +55,8 @@ class Contrastive(Method):
         super().__init__(encoder, temperature, classes, **options)
         self.loss = kind(**own)
         self.head = mlp(encoder.dim, self.settings["hidden"], self.settings["projection"])
+        if self.settings["memory"] and self.settings["mask"] in ("similar", "neighbours"):
+            raise BadInput(f"option mask = {self.settings['mask']} knows nothing of the items in memory; drop one of them")
         self.memory = Memory(self.settings["memory"], self.settings["projection"]) if self.settings["memory"] else None
         self.register_buffer("scale", torch.tensor(1 / temperature))
         if self.settings["learned_temperature"]:
@@ -113,8 +115,6 @@ class Contrastive(Method):
                 raise BadInput(f"option mask = {mask} needs {mask}s; name the column with --{mask}")
             mine = given.repeat_interleave(views)
             return (SameSecond(pairs, mine, self._filled(distributed.gathered(mine), pairs)),)
-        if self.memory is not None:
-            raise BadInput(f"option mask = {mask} does not know the items in memory; give --option memory=0")
         evidence = normalised(normalised(found["features"]).mean(1))  # one vector an item: views agree better
         if mask == "similar":
             of_views = evidence.repeat_interleave(views, 0)

@@ -260,8 +260,12 @@ def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: n
     """Put everything together once, so that a mistake is said before the data are decoded or a folder is made."""
     _enough(part)
     needs = METHODS.get(recipe.method).needs
+    if "groups" in needs and part.labels is None and part.manifest.groups is None:
+        raise BadInput(f"{part.whole.source}: --method {recipe.method} needs labels or pairs; give --label or --group")
     if needs and not ("groups" in needs and part.manifest.groups is not None):
         part.required_labels(f"--method {recipe.method}")
+    if recipe.options.get("mask") == "group" and part.manifest.groups is None:
+        raise BadInput(f"{part.whole.source}: option mask = group needs groups; name the column with --group")
     _assemble(recipe, len(part.class_names), ((0.5,) * 3, (0.25,) * 3), init, module)
 
 
