@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -77,6 +78,15 @@ def environment(*packages: str) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "command": "python " + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def source_hash(*rooms: str) -> str:
+    """Return a short hash of the source of some rooms: a kept result is stale when it changes."""
+    found = hashlib.sha256()
+    for room in rooms:
+        for path in sorted((NET.parent.parent / room).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:10]
 
 
 def ask(name: str, asked: str, measured: float | str, holds: bool | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 import common
-from fastness.core.files import write_json
+from fastness.core.files import atomic_path, write_json
 from fastness.core.recipe import Recipe
 from fastness.core.seeds import numpy_generator
 from fastness.data import open_data
@@ -83,7 +83,8 @@ def poisoned(originals: int, seed: int) -> Path:
     copy = [place >= len(kept) for place in range(len(sources))]
     table = pa.table({"image": encoded, "group": groups, "label": labels[sources], "copy": copy})
     FOLDER.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
     return path
 
 
@@ -123,7 +124,8 @@ def train_and_measure(setting: str, variant: str, seed: int) -> dict[str, Any]:
 
 def run(setting: str, variant: str, seed: int, core: int) -> dict[str, Any]:
     """Run one variant in a process of its own on one core, unless its result is there."""
-    path = FOLDER / f"{setting}-{variant}-{seed}.json".replace(" ", "-").replace(",", "")
+    name = f"{setting}-{variant}-{seed}-{STEPS}-{common.source_hash('losses', 'methods')}.json"
+    path = FOLDER / name.replace(" ", "-").replace(",", "")
     if not path.exists():
         command = [sys.executable, __file__, "--one", setting, variant, str(seed), str(path)]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}

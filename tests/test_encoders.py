@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -22,6 +23,7 @@ from fastness.core.errors import BadInput
 from fastness.data.cache import decode_square
 from fastness.encoders import Encoder, EncoderSpec, build
 from fastness.encoders.backbones import read_weights, timm_spec
+from fastness.encoders.batch_norm import synchronise
 from fastness.encoders.resnet import Conv2d
 
 # Strict: whoever mends the bug is told to take the mark away.
@@ -234,3 +236,25 @@ def test_weights_are_read_from_a_state_dict_bare_or_wrapped(tmp_path: Path) -> N
     for bad in ("list.pt", "missing.pt", "missing.safetensors"):
         with pytest.raises(BadInput, match=bad):
             read_weights(tmp_path / bad)
+
+
+def test_synchronised_batch_norm_of_one_process_is_torchs():
+    """Values, gradients, running statistics and names; in evaluation too."""
+    torch.manual_seed(0)
+    plain = build(EncoderSpec("resnet18", 16, {"width": 4})).double().train()
+    synced = copy.deepcopy(plain)
+    synchronise(synced)
+    assert list(synced.state_dict()) == list(plain.state_dict())
+    x = torch.randn(6, 3, 16, 16, dtype=torch.float64)
+    for net in (plain, synced):
+        net(x).square().sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), synced.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-8, atol=1e-10, msg=name)
+    for (name, one), other in zip(plain.named_buffers(), synced.buffers(), strict=True):
+        torch.testing.assert_close(other, one, msg=name)
+    torch.testing.assert_close(synced.eval()(x), plain.eval()(x))
+
+
+def test_a_batch_norm_that_cannot_be_synchronised_is_refused():
+    with pytest.raises(BadInput, match="BatchNormAct2d"):
+        synchronise(timm.create_model("test_efficientnet"))

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 import fastness as fs
+from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.core.recipe import Recipe
 from fastness.data.cache import decoded
 from fastness.methods import METHODS
 from fastness.training import checkpoint, plan
-from fastness.training.batches import Batches, positions
+from fastness.training.batches import Batches, epoch_order, positions
 from fastness.training.collapse import measure
 from fastness.training.events import Events
 from fastness.training.fit import fit
@@ -141,11 +142,12 @@ def test_a_checkpoint_is_whole_or_the_one_before(images, tmp_path):
 
 def test_every_epoch_has_each_item_once_and_another_order():
     n, size = 103, 10
-    epochs = [np.concatenate([positions(s, n, size, 7) for s in range(e * 10, e * 10 + 10)]) for e in range(3)]
+    orders = [epoch_order(e, n, 7) for e in range(3)]
+    epochs = [np.concatenate([positions(s, orders[e], size) for s in range(e * 10, e * 10 + 10)]) for e in range(3)]
     for order in epochs:
         assert len(set(order.tolist())) == 100
     assert not np.array_equal(epochs[0], epochs[1])
-    assert len(positions(0, 3, 8, 0)) == 8  # fewer items than a batch are repeated
+    assert len(positions(0, epoch_order(0, 3, 0), 8)) == 8  # fewer items than a batch are repeated
 
 
 def test_batches_made_ahead_equal_those_made_now(images):
@@ -305,10 +307,8 @@ def test_a_finished_run_is_left_alone(tmp_path):
 def test_items_of_a_key_lie_side_by_side_and_none_is_lost(together):
     generator = np.random.default_rng(0)
     keys = generator.integers(-1, 40, 210)
-    epoch = np.concatenate([positions(step, 210, 30, 3, keys, together) for step in range(7)])
-    assert sorted(epoch) == list(range(210))
-    other = np.concatenate([positions(step, 210, 30, 3, keys, together) for step in range(7, 14)])
-    assert not np.array_equal(epoch, other)
+    epoch, other = (epoch_order(number, 210, 3, keys, together) for number in range(2))
+    assert sorted(epoch) == sorted(other) == list(range(210)) and not np.array_equal(epoch, other)
     runs = np.diff(np.flatnonzero(np.r_[True, np.diff(keys[epoch]) != 0, True]))
     assert runs.mean() > 0.6 * together
     if together > 1:  # every key's items come in bunches of that many, but for a rest
@@ -335,3 +335,30 @@ def test_paired_images_train_without_labels(images):
     assert (torch.bincount(keys)[keys] == 2).float().mean() > 0.8
     loop.fix_length()
     loop.run_silently()
+
+
+def test_an_effective_batch_has_no_item_twice_and_ends_with_the_epoch(images):
+    recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
+    _, views = assemble(images, recipe)
+    batches = Batches(images, views, 16, 0, CPU, parts=4)
+    for whole in range(8):
+        rows = np.concatenate([batches._positions(4 * whole + part) for part in range(4)])
+        assert len(set(rows.tolist())) == 64
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_gradient_cache_computes_in_the_precision_of_the_recipe(precision, images):
+    asked = {**TINY, "precision": precision, "effective_batch": 64, "steps": 2}
+    recipe = plan.complete(Recipe.parse(asked), images.dataset, CPU)
+    method, views = assemble(images, recipe)
+    loop = make_loop(method, views, images, recipe, CPU, Path(), Settings())
+    seen = set()
+    method.encoder.backbone.blocks[3].register_forward_hook(lambda module, inputs, out: seen.add(out.dtype))
+    loop.fix_length()
+    loop.run_silently()
+    assert seen == {torch.float32 if precision == "float32" else torch.bfloat16}
+
+
+def test_an_effective_batch_beyond_the_data_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="more than"):
+        fs.train("digits", **TINY, effective_batch=1600, out=tmp_path)

@@ -24,14 +24,14 @@ def methods(json: options.Json = False) -> None:
         for field in ("paper", "cost", "when"):
             print(f"{'':<12} {field + ':':<6} {method[field]}")
         print()
-    print("losses for --loss (simclr, supcon, siamese, triplet, semi):")
+    print(f"losses for --loss ({', '.join(m['name'] for m in listed if 'loss' in m['options'])}):")
     for loss in losses:
         print(f"{loss['name']:<18} {loss['line']}")
     print("\noptions (--option NAME=VALUE): fastness methods --json")
 
 
 def _line(kind: type) -> str:
-    return (kind.__doc__ or "").splitlines()[0]
+    return (kind.__doc__ or "").partition("\n")[0]
 
 
 def _options(kind: Any) -> dict[str, dict[str, Any]]:

@@ -97,6 +97,9 @@ def train(
     from fastness.core.recipe import Recipe, seconds
 
     data, saved = _recipe_file(data)
+    for name in ("views", "options"):
+        if isinstance(saved.get(name), dict) and name in asked:
+            asked[name] = {**saved[name], **asked[name]}
     recipe = Recipe.parse({**saved, **asked}, "options" if not saved else "recipe and options")
     saving = seconds(checkpoint_every)
 

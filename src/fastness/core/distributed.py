@@ -75,6 +75,15 @@ def first(value: int) -> int:
     return int(number)
 
 
+def first_text(value: str) -> str:
+    """Return the first process's text."""
+    if size() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, 0)
+    return held[0]
+
+
 def average_gradients(parameters: Iterable[torch.Tensor]) -> None:
     """Replace each gradient by its mean over the processes, all in one message.
 

@@ -42,7 +42,7 @@ class Option:
             raise BadInput(f"option {name} = {value!r} should be {words}")
         if isinstance(value, str) and self.choices and value not in self.choices:
             raise BadInput(f"option {name} = {value!r}; known: {', '.join(self.choices)}")
-        if not isinstance(value, str) and not self.low <= value <= self.high:
+        if not isinstance(value, str) and not (math.isfinite(value) and self.low <= value <= self.high):
             allowed = f"{self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"{self.low:g} or more"
             raise BadInput(f"option {name} = {value} is out of range; give {allowed}")
         return float(value) if kind is float else value

@@ -48,7 +48,9 @@ class Recipe(BaseModel):
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
     budget: str | None = Field(None, description="wall time such as 10m; decides the number of steps")
-    batch_size: int | None = Field(None, ge=2, description="items in one loss")
+    batch_size: int | None = Field(
+        None, ge=2, description="items computed at a time: those of one loss, unless effective_batch"
+    )
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added before one step")
     effective_batch: int | None = Field(
         None, ge=2, description="items in one loss, computed batch_size at a time (gradient cache)"

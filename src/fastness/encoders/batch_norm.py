@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastness.core import distributed
+from fastness.core.errors import BadInput
 
 
 def _over_all(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
@@ -54,9 +55,17 @@ def synchronise(module: nn.Module) -> None:
     """Make every batch normalisation inside ``module`` take its statistics over all processes, in place.
 
     Parameters, buffers and their names stay as they are, so checkpoints and bundles do not know the difference.
+
+    Raises:
+        BadInput: one is of a kind that cannot be made to (timm's, fused with an activation).
     """
     for part in module.modules():
         if type(part) is nn.BatchNorm1d:
             part.__class__ = SyncedBatchNorm1d
         elif type(part) is nn.BatchNorm2d:
             part.__class__ = SyncedBatchNorm2d
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm | nn.LazyBatchNorm1d):
+            raise BadInput(
+                f"several processes: {type(part).__name__} cannot take its statistics over all of them; "
+                "use one process, or an encoder with plain batch normalisation or none"
+            )

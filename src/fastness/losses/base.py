@@ -30,7 +30,7 @@ class Loss(nn.Module):
         self.settings = settle(f"loss {type(self).__name__}", self.options, options)
 
     def forward(self, pairs: Pairs, scale: torch.Tensor | float) -> torch.Tensor:
-        """Return the mean over the anchors that have a positive, and a negative where the loss needs one.
+        """Return the mean over the anchors that have a positive, and a negative where one is needed; or over pairs.
 
         Args:
             pairs: what is compared; float32 or float64, outside autocast.

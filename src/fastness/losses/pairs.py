@@ -67,7 +67,7 @@ class Pairs:
     def positive_counts(self) -> torch.Tensor:
         """Return how many positives each anchor has, int64 ``[N]``."""
         anchors, candidates, keys = self._places()
-        counts = torch.bincount(candidates, minlength=keys + 1)[anchors] - int(self.first is not None)
+        counts = torch.bincount(candidates, minlength=keys)[anchors] - int(self.first is not None)
         return counts.masked_fill(self.anchor_keys == NOBODY, 0)
 
     def positive_means(self, scale: torch.Tensor | float) -> torch.Tensor:
@@ -76,7 +76,7 @@ class Pairs:
         A sum of products is the product with a sum, so no pair is ever listed. 0 where there is no positive.
         """
         anchors, candidates, keys = self._places()
-        sums = self.candidates.new_zeros(keys + 1, self.candidates.shape[1]).index_add(0, candidates, self.candidates)
+        sums = self.candidates.new_zeros(keys, self.candidates.shape[1]).index_add(0, candidates, self.candidates)
         near = sums[anchors]
         if self.first is not None:
             near = near - self.candidates[self.first : self.first + len(self.anchors)]
@@ -96,7 +96,7 @@ def among(z: torch.Tensor, keys: torch.Tensor, memory: tuple[torch.Tensor, torch
 
     Args:
         z: float ``[N, D]``, any length: this process's part.
-        keys: int64 ``[N]``, unique over all processes.
+        keys: int64 ``[N]``; equal keys are positives, on whichever process they are.
         memory: further candidates, unit float ``[K, D]``, and their keys.
     """
     z = normalised(z)
@@ -229,7 +229,7 @@ class Neighbours:
     Args:
         pairs: their own keys say what is positive.
         evidence: unit float ``[I, E]``, detached; one vector an item.
-        anchor_items, candidate_items: int64 ``[N]``, ``[M]``: the item that each is a view of; `NOBODY` is none.
+        anchor_items, candidate_items: int64 ``[N]``, ``[M]``: the item that each is a view of.
         k: how many.
     """
 

@@ -37,5 +37,7 @@ def widened(x: torch.Tensor) -> torch.Tensor:
 
 
 def normalised(z: torch.Tensor) -> torch.Tensor:
-    """Return rows of length 1 in at least float32; a zero row stays zero and gives no NaN."""
-    return F.normalize(widened(z), dim=-1, eps=1e-8)
+    """Return rows of length 1 in at least float32; a row of length below 1e-8 becomes zero and gets no gradient."""
+    z = widened(z)
+    there = z.norm(dim=-1, keepdim=True) > 1e-8
+    return F.normalize(torch.where(there, z, 0.0), dim=-1, eps=1e-8)

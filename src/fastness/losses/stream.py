@@ -18,9 +18,9 @@ import torch
 from fastness.losses.precision import in_float32
 
 CHUNK = 1 << 20
-"""Logits held at a time (4 MiB in float32): they stay in the processor's cache ..."""
+"""Logits held at a time (4 MiB in float32), so that they stay in the processor's cache ..."""
 ROWS = 128
-"""... but never fewer rows than this: a product with few rows is slow."""
+"""... but never fewer rows than this, as a product with few rows is slow: 32 MiB at 65,536 candidates."""
 
 
 class Rule(Protocol):

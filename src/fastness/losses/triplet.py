@@ -66,10 +66,7 @@ def _all(a: torch.Tensor, b: torch.Tensor, pairs: Pairs, margin: float, rows: sl
     """Sum over the chunk: a positive at distance d has as many active negatives as are nearer than d + margin."""
     positive_row, limit = _positives(a, b, pairs, rows)
     limit = limit + margin
-    cosines = logits_of(a, b, rows, pairs.negatives)
-    struck = cosines.isinf()
-    distances = torch.where(struck, torch.full_like(cosines, float("inf")), _distance(cosines.masked_fill(struck, 0)))
-    ordered = distances.sort(1).values
+    ordered = _negatives(a, b, pairs, rows)
     numbers = _left_of(ordered, positive_row, limit)
     sums = ordered.masked_fill(ordered.isinf(), 0).cumsum(1)
     sums = torch.cat([sums.new_zeros(len(sums), 1), sums], 1)[positive_row, numbers]
@@ -78,11 +75,8 @@ def _all(a: torch.Tensor, b: torch.Tensor, pairs: Pairs, margin: float, rows: sl
 
 def _semi_hard(a: torch.Tensor, b: torch.Tensor, pairs: Pairs, margin: float, rows: slice) -> Sum:
     positive_row, to_positive = _positives(a, b, pairs, rows)
-    cosines = logits_of(a, b, rows, pairs.negatives)
-    struck = cosines.isinf()
-    distances = torch.where(struck, torch.full_like(cosines, float("inf")), _distance(cosines.masked_fill(struck, 0)))
-    ordered = distances.sort(1).values
-    there = (~struck).sum(1)[positive_row]
+    ordered = _negatives(a, b, pairs, rows)
+    there = ordered.isfinite().sum(1)[positive_row]
     place = _left_of(ordered, positive_row, to_positive, strictly=False)
     place = torch.minimum(place, there - 1).clamp_min(0)
     to_negative = ordered[positive_row, place]
@@ -99,8 +93,15 @@ def _positives(a: torch.Tensor, b: torch.Tensor, pairs: Pairs, rows: slice) -> t
     return row, _distance(cosines[row, column])
 
 
+def _negatives(a: torch.Tensor, b: torch.Tensor, pairs: Pairs, rows: slice) -> torch.Tensor:
+    """Return the chunk's distances to negatives, in ascending order in each row, then infinities."""
+    cosines = logits_of(a, b, rows, pairs.negatives)
+    struck = cosines.isinf()
+    return torch.where(struck, float("inf"), _distance(cosines.masked_fill(struck, 0))).sort(1).values
+
+
 def _left_of(ordered: torch.Tensor, row: torch.Tensor, limit: torch.Tensor, strictly: bool = True) -> torch.Tensor:
-    """Return how many of ``ordered[row]`` are below ``limit`` (or not above it); both one number a positive pair."""
+    """Return how many of ``ordered[row]`` are below ``limit`` (or not above it), for each positive pair."""
     width = int(torch.bincount(row, minlength=len(ordered)).max()) if len(row) else 0
     first = torch.searchsorted(row, torch.arange(len(ordered), device=row.device))
     column = torch.arange(len(row), device=row.device) - first[row]

@@ -82,7 +82,7 @@ class Method(nn.Module):
     defaults: ClassVar[Defaults]
     options: ClassVar[Mapping[str, Option]] = {}
     needs: ClassVar[tuple[str, ...]] = ()  # "labels", or "labels" and "groups" where either serves
-    learning: ClassVar[tuple[str, ...]] = ()  # what of `represent`'s result a gradient flows through
+    learning: ClassVar[str] = ""  # what of `represent`'s result a gradient flows through
     views_taken: ClassVar[tuple[int, int]] = (2, 1 << 30)  # fewest, most
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

@@ -37,7 +37,7 @@ class BYOL(Method):
         "hidden": Option(512, 1, help="width of projector and predictor"),
         "momentum": Option(0.99, 0, 0.99999, help="share of itself that the teacher keeps at the first step"),
     }
-    learning = ("prediction",)
+    learning = "prediction"
     views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

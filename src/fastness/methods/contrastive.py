@@ -38,32 +38,39 @@ class Contrastive(Method):
         "hidden": Option(512, 1, help="width of the projection head"),
         "loss": Option("nt-xent", help="see fastness methods"),
         "mask": Option("none", choices=MASKS, help="negatives to leave out as probably false"),
-        "threshold": Option(0.9, -1, 1, help="cosine of features above which mask=similar leaves out"),
-        "neighbours": Option(3, 1, help="how many nearest items mask=neighbours looks at"),
+        "threshold": Option(0.85, -1, 1, help="cosine of projections above which mask=similar leaves out"),
+        "neighbours": Option(1, 1, help="how many nearest items mask=neighbours looks at"),
         "memory": Option(0, 0, help="vectors of earlier batches that are further candidates"),
         "temperature_end": Option(0.0, 0, help="fall or rise to this temperature on a cosine; 0: keep it"),
         "learned_temperature": Option(False, help="let the optimiser change the temperature"),
     }
-    learning = ("z",)
+    learning = "z"
     scale: torch.Tensor
     log_scale: nn.Parameter
     by_key: ClassVar[bool] = False  # labels or groups are keys
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
-        kind = LOSSES.get(options.get("loss", self.options["loss"].default))
+        usual = self.options["loss"]
+        kind = LOSSES.get(str(usual.checked("loss", options.get("loss", usual.default))))
         own = {name: options.pop(name) for name in list(options) if name in kind.options}
         super().__init__(encoder, temperature, classes, **options)
         self.loss = kind(**own)
         self.head = mlp(encoder.dim, self.settings["hidden"], self.settings["projection"])
-        if self.settings["memory"] and self.settings["mask"] in ("similar", "neighbours"):
-            raise BadInput(f"option mask = {self.settings['mask']} knows nothing of the items in memory; drop one of them")
+        if self.settings["memory"] and self.settings["mask"] != "none":
+            raise BadInput("options mask and memory: a mask knows nothing of the items in memory; give one of them")
         self.memory = Memory(self.settings["memory"], self.settings["projection"]) if self.settings["memory"] else None
+        self._check_temperature()
         self.register_buffer("scale", torch.tensor(1 / temperature))
         if self.settings["learned_temperature"]:
-            if self.settings["temperature_end"]:
-                raise BadInput("options learned_temperature and temperature_end contradict each other; give one")
             del self.scale
             self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def _check_temperature(self) -> None:
+        moving = [name for name in ("learned_temperature", "temperature_end") if self.settings[name]]
+        if len(moving) > 1:
+            raise BadInput(f"options {' and '.join(moving)} contradict each other; give one")
+        if moving and not self.loss.uses_scale:
+            raise BadInput(f"option {moving[0]}: loss {self.settings['loss']} has no temperature; drop the option")
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:
         """See `Method.represent`."""
@@ -87,7 +94,7 @@ class Contrastive(Method):
     ) -> torch.Tensor:
         """Return the key of each item, int64 ``[items]``: itself, unless its label or group is known and wanted."""
         own = distributed.rank() * items + torch.arange(items, device=device)
-        given = labels if labels is not None else groups
+        given = groups if groups is not None else labels  # groups are there only if they were asked for
         if not self.by_key or given is None:
             return own
         return torch.where(given >= 0, given, _OWN + own)
@@ -111,11 +118,10 @@ class Contrastive(Method):
             return ()
         if mask in ("label", "group"):
             given = labels if mask == "label" else groups
-            if given is None:
-                raise BadInput(f"option mask = {mask} needs {mask}s; name the column with --{mask}")
+            assert given is not None  # refused before the run
             mine = given.repeat_interleave(views)
-            return (SameSecond(pairs, mine, self._filled(distributed.gathered(mine), pairs)),)
-        evidence = normalised(normalised(found["features"]).mean(1))  # one vector an item: views agree better
+            return (SameSecond(pairs, mine, distributed.gathered(mine)),)
+        evidence = normalised(normalised(found["z"]).mean(1))  # one vector an item: that of one view is noisier
         if mask == "similar":
             of_views = evidence.repeat_interleave(views, 0)
             return (Similar(pairs, of_views, distributed.gathered(of_views), self.settings["threshold"]),)
@@ -123,16 +129,15 @@ class Contrastive(Method):
         mine = items[distributed.rank() * len(pairs.anchors) :][: len(pairs.anchors)]
         return (Neighbours(pairs, distributed.gathered(evidence), mine, items, self.settings["neighbours"]),)
 
-    def _filled(self, known: torch.Tensor, pairs: Pairs) -> torch.Tensor:
-        """Return second keys for all candidates; nothing is known of those in memory."""
-        return torch.cat([known, known.new_full((len(pairs.candidates) - len(known),), NOBODY)])
-
     def current_scale(self) -> torch.Tensor:
-        """Return one over the temperature, a scalar; at most 200 where it is learned."""
-        return self.log_scale.exp().clamp_max(200) if self.settings["learned_temperature"] else self.scale
+        """Return one over the temperature, a scalar."""
+        return self.log_scale.exp() if self.settings["learned_temperature"] else self.scale
 
+    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Move the temperature along its cosine."""
+        """Move the temperature along its cosine; a learned one stays above 0.005."""
+        if self.settings["learned_temperature"]:
+            self.log_scale.clamp_(max=math.log(200))
         end = self.settings["temperature_end"]
         if end:
             share = (1 - math.cos(math.pi * progress)) / 2

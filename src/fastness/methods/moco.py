@@ -40,7 +40,7 @@ class MoCo(Method):
         "queue": Option(4096, 1, help="how many older keys are negatives"),
         "momentum": Option(0.99, 0, 0.99999, help="share of itself that the teacher keeps at each step"),
     }
-    learning = ("query",)
+    learning = "query"
     views_taken = (2, 2)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

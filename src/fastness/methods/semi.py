@@ -44,7 +44,7 @@ class SemiSupervised(Contrastive):
         whole = super().compare(found, labels, groups)
         mine = labels.repeat_interleave(found["z"].shape[1])
         pairs = among(found["z"].flatten(0, 1), mine)
-        pairs = replace(pairs, ignored=(OnlyKnown(distributed.gathered(mine) >= 0),))
+        pairs = replace(pairs, ignored=(OnlyKnown(mine >= 0, distributed.gathered(mine) >= 0),))
         labelled = self.loss(pairs, self.current_scale())
         return replace(
             whole,
@@ -54,11 +54,11 @@ class SemiSupervised(Contrastive):
 
 
 class OnlyKnown:
-    """Strikes out candidates without a label; ``known`` is bool ``[M]``."""
+    """Strikes out every pair of which one has no label; both bool, ``[N]`` and ``[M]``."""
 
-    def __init__(self, known: torch.Tensor) -> None:
-        self._unknown = ~known
+    def __init__(self, anchors: torch.Tensor, candidates: torch.Tensor) -> None:
+        self._anchors, self._candidates = anchors, candidates
 
     def __call__(self, logits: torch.Tensor, rows: slice) -> None:
         """See `Rule`."""
-        logits.masked_fill_(self._unknown, float("-inf"))
+        logits.masked_fill_(~(self._anchors[rows, None] & self._candidates), float("-inf"))

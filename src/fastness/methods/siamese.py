@@ -6,6 +6,7 @@ Bromley et al. 1993; Hadsell, Chopra, LeCun 2006 for the loss.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from fastness.core.options import Option
@@ -26,6 +27,9 @@ class Siamese(Contrastive):
         "pairs or labels, and a distance with a meaning: verification, near-duplicate search",
     )
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), together=2)
-    options: ClassVar[Mapping[str, Option]] = {**Contrastive.options, "loss": Option("margin")}
+    options: ClassVar[Mapping[str, Option]] = {
+        **Contrastive.options,
+        "loss": replace(Contrastive.options["loss"], default="margin"),
+    }
     needs = ("labels", "groups")
     by_key = True

@@ -33,7 +33,7 @@ class Supervised(Method):
     )
     options: ClassVar[Mapping[str, Option]] = {"smoothing": Option(0.0, 0, 0.99, help="of the labels")}
     needs = ("labels",)
-    learning = ("logits",)
+    learning = "logits"
     views_taken = (1, 1 << 30)
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:

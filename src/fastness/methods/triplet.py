@@ -6,6 +6,7 @@ Schroff, Kalenichenko, Philbin 2015 (FaceNet), arXiv 1503.03832; Hermans et al. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from fastness.core.options import Option
@@ -26,6 +27,9 @@ class TripletNetwork(Contrastive):
         "labels of many classes with few items each: faces, products, places",
     )
     defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), together=4)
-    options: ClassVar[Mapping[str, Option]] = {**Contrastive.options, "loss": Option("triplet")}
+    options: ClassVar[Mapping[str, Option]] = {
+        **Contrastive.options,
+        "loss": replace(Contrastive.options["loss"], default="triplet"),
+    }
     needs = ("labels", "groups")
     by_key = True

@@ -32,24 +32,28 @@ class Batch:
     waited: float = 0.0
 
 
-def positions(
-    step: int, n: int, batch_size: int, seed: int, keys: npt.NDArray[np.int64] | None = None, together: int = 1
+def epoch_order(
+    epoch: int, n: int, seed: int, keys: npt.NDArray[np.int64] | None = None, together: int = 1
 ) -> npt.NDArray[np.int64]:
-    """Return the items of batch ``step``, int64 ``[batch_size]``.
-
-    Every epoch is a new permutation that depends only on the seed and the epoch's number; the rest that
-    fills no batch is left out, as it is other items each time. Fewer items than a batch are repeated.
+    """Return the order of the ``n`` items in an epoch, int64 ``[n]``: it depends on the seed and the epoch alone.
 
     Args:
         keys: int64 ``[n]``, -1 where unknown; with them, up to ``together`` random items of one key lie side by side.
     """
-    size = min(batch_size, n)
-    per_epoch = n // size
-    generator = numpy_generator(seed, "order", step // per_epoch)
+    generator = numpy_generator(seed, "order", epoch)
     order = generator.permutation(n)
     if keys is not None and together > 1:
         order = _side_by_side(order, keys[order], together, generator)
-    start = (step % per_epoch) * size
+    return order
+
+
+def positions(step: int, order: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.int64]:
+    """Return the items of batch ``step``, int64 ``[batch_size]``, given the order of its epoch.
+
+    The rest that fills no batch is left out, as it is other items each time. Fewer items than a batch are repeated.
+    """
+    size = min(batch_size, len(order))
+    start = (step % (len(order) // size)) * size
     return np.resize(order[start : start + size], batch_size)
 
 
@@ -81,8 +85,9 @@ class Batches:
     Args:
         images: the data.
         views: makes the views.
-        batch_size, seed, together: see `positions`; keys are the labels, else the groups. Several processes share
+        batch_size, seed, together: see `positions`; keys are the groups, else the labels. Several processes share
             a batch: each has its part of the items, with the views that one process alone would give them.
+        parts: so many batches in a row are drawn as one, and have no item twice.
         device: where the views are made and used. On CPU a background thread prepares them ahead of the
             step; on an accelerator they are made in its own queue of work, which is ahead anyway.
     """
@@ -95,9 +100,11 @@ class Batches:
         seed: int,
         device: torch.device,
         together: int = 1,
+        parts: int = 1,
     ) -> None:
         self.images, self.views, self.batch_size, self.seed, self.device = images, views, batch_size, seed, device
-        self.together = together
+        self.together, self.parts = together, parts
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         self._resident: torch.Tensor | None = None
         size = len(images) * 3 * images.size**2
         if device.type != "cpu" and size <= RESIDENT_BYTES:
@@ -107,11 +114,9 @@ class Batches:
 
     def make(self, step: int) -> Batch:
         """Return batch number ``step``."""
-        keys = self._labels if self._labels is not None else self._groups
-        every = positions(step, len(self.images), self.batch_size, self.seed, keys, self.together)
         part = self.batch_size // distributed.size()
         first = part * distributed.rank()
-        rows = every[first : first + part]
+        rows = self._positions(step)[first : first + part]
         if self._resident is not None:
             pixels = self._resident[torch.from_numpy(rows).to(self.device)]
         else:
@@ -119,6 +124,17 @@ class Batches:
         generator = torch_generator(self.seed, "views", step, device=self.device)
         views = self.views(pixels, generator, first, self.batch_size)
         return Batch(views, self._tensor(self._labels, rows), self._tensor(self._groups, rows))
+
+    def _positions(self, step: int) -> npt.NDArray[np.int64]:
+        """Return the items of batch ``step``, of all processes; the order of an epoch is kept while it lasts."""
+        whole, number = divmod(step, self.parts)
+        size = self.batch_size * self.parts
+        epoch = whole // max(1, len(self.images) // size)
+        if epoch != self._order[0]:
+            keys = self._groups if self._groups is not None else self._labels
+            self._order = (epoch, epoch_order(epoch, len(self.images), self.seed, keys, self.together))
+        every = positions(whole, self._order[1], size)
+        return every[number * self.batch_size : (number + 1) * self.batch_size]
 
     def _tensor(self, values: npt.NDArray[np.int64] | None, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values[rows]).to(self.device)

@@ -11,6 +11,8 @@ time, so with such layers the result is that of parts, not of the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -19,7 +21,11 @@ from fastness.training.batches import Batch
 
 
 def cached_step(
-    method: Method, parts: Callable[[], Iterator[Batch]], backward: Callable[[torch.Tensor], None], seed: int
+    method: Method,
+    parts: Callable[[], Iterator[Batch]],
+    backward: Callable[[torch.Tensor], None],
+    seed: int,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Outcome:
     """Add the gradient of the loss of all parts together to the parameters' ``grad``.
 
@@ -27,6 +33,7 @@ def cached_step(
         method: in the mode (train, eval) that it should be in.
         parts: called twice; yields the same parts, in the same order, both times.
         backward: called with the scalars to differentiate.
+        precision: gives the context (autocast) in which parts are represented.
         seed: of the random numbers drawn inside the method (dropout), which are the same in both passes.
 
     Returns:
@@ -38,30 +45,25 @@ def cached_step(
     with torch.no_grad():
         for number, part in enumerate(parts()):
             torch.manual_seed(seed + number)
-            found.append(method.represent(part.views))
+            with precision():
+                found.append(method.represent(part.views))
             labels.append(part.labels)
             groups.append(part.groups)
         for buffer, before in zip(method.buffers(), buffers, strict=True):
             buffer.copy_(before)  # the second pass is the one that counts
     whole = {name: torch.cat([f[name] for f in found]) for name in found[0]}
-    for name in method.learning:
-        whole[name].requires_grad_()
+    learning = whole[method.learning].requires_grad_()
     with torch.autocast(next(iter(whole.values())).device.type, enabled=False):
         outcome = method.compare(whole, _joined(labels), _joined(groups))
     backward(outcome.loss)
-    lengths = [len(f["features"]) for f in found]
-    del found
-    shares = {name: whole[name].grad.split(lengths) for name in method.learning}  # type: ignore[union-attr]
+    assert learning.grad is not None
+    shares = torch.split(learning.grad, [len(f["features"]) for f in found])
     for number, part in enumerate(parts()):
         torch.manual_seed(seed + number)
-        again = method.represent(part.views)
-        backward(sum_of_products({name: (again[name], shares[name][number]) for name in shares}))
+        with precision():
+            again = method.represent(part.views)[method.learning]
+        backward((again * shares[number]).sum())  # the scalar whose gradient by ``again`` is its share
     return Outcome(outcome.loss.detach(), outcome.embeddings, outcome.watch)
-
-
-def sum_of_products(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Return the scalar whose gradient by each first tensor is the second."""
-    return torch.stack([(value * gradient).sum() for value, gradient in pairs.values()]).sum()
 
 
 def _joined(values: list[torch.Tensor | None]) -> torch.Tensor | None:

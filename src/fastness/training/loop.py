@@ -69,7 +69,6 @@ class Loop:
         self.folder, self.settings = folder, settings
         self.optimizer = optimizer
         self.model, self._wrapped = fabric.setup(method, optimizer)
-        self.model.mark_forward_method("represent")
         self.step = 0
         self.total = 0
         self._views_an_item = batches.views.count
@@ -196,7 +195,7 @@ class Loop:
                 yield batch
 
         if recipe.effective_batch:
-            outcome = cached_step(self.model, parts, self.fabric.backward, seed)
+            outcome = cached_step(self.method, parts, self.fabric.backward, seed, self.autocast)
         else:
             torch.manual_seed(seed)
             for batch in parts():
@@ -230,13 +229,14 @@ class Loop:
             )
         signals = measure(outcome.embeddings)
         items = (self.recipe.batch_size or 1) * self.recipe.parts
+        watch = {n: float(distributed.total(v.detach())) / distributed.size() for n, v in outcome.watch.items()}
         numbers = {
             "loss": loss,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "views_per_second": steps_a_second * items * self._views_an_item,
             "waiting": waiting,
             **vars(signals),
-            **{name: float(value) for name, value in outcome.watch.items()},
+            **watch,
         }
         events.write("step", step=self.step, **numbers)
         progress.update(self.step, numbers)
@@ -244,9 +244,10 @@ class Loop:
         if warning and self.step > 2 * LOG_EVERY:
             events.write("warning", step=self.step, text=warning)
             progress.warn(warning)
-            if self.settings.stop_on_collapse:
-                self.save()
-                raise Failure(f"step {self.step}: {warning}")
+        # Of several processes each sees its part of the batch; they stop together.
+        if self.settings.stop_on_collapse and distributed.agreed(bool(warning) and self.step > 2 * LOG_EVERY):
+            self.save()
+            raise Failure(f"step {self.step}: {warning or 'the embeddings of another process collapsed'}")
 
 
 @contextmanager

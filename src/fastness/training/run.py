@@ -95,6 +95,7 @@ def train(
     device = plan.device_of(recipe)
     joined = distributed.start(device.type)
     display = display if distributed.rank() == 0 else Display(quiet=True)
+    out = Path(distributed.first_text(str(out)))  # a name made from the time of day may differ by a second
     try:
         dataset = open_data(data, **(columns or {}))
         part = plan.training_part(dataset)
@@ -208,7 +209,9 @@ def make_loop(
         method.encoder.backbone.compile()
     assert recipe.optimizer and recipe.lr and recipe.batch_size and recipe.weight_decay is not None
     optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    batches = Batches(images, views, recipe.batch_size, recipe.seed, device, method.defaults.together)
+    together = method.defaults.together
+    parts = recipe.parts if recipe.effective_batch else 1
+    batches = Batches(images, views, recipe.batch_size, recipe.seed, device, together, parts)
     return Loop(fabric, method, optimizer, batches, recipe, out, settings)
 
 
@@ -264,8 +267,12 @@ def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: n
         raise BadInput(f"{part.whole.source}: --method {recipe.method} needs labels or pairs; give --label or --group")
     if needs and not ("groups" in needs and part.manifest.groups is not None):
         part.required_labels(f"--method {recipe.method}")
-    if recipe.options.get("mask") == "group" and part.manifest.groups is None:
-        raise BadInput(f"{part.whole.source}: option mask = group needs groups; name the column with --group")
+    known = {"label": part.labels, "group": part.manifest.groups}
+    mask = recipe.options.get("mask")
+    if mask in known and known[mask] is None:
+        raise BadInput(f"{part.whole.source}: option mask = {mask} needs {mask}s; name the column with --{mask}")
+    if recipe.effective_batch and recipe.effective_batch > len(part):
+        raise BadInput(f"--effective-batch {recipe.effective_batch} is more than the {len(part)} items")
     _assemble(recipe, len(part.class_names), ((0.5,) * 3, (0.25,) * 3), init, module)
 
 
