@@ -91,8 +91,8 @@ def poisoned(originals: int, seed: int) -> Path:
 def train_and_measure(setting: str, variant: str, seed: int) -> dict[str, Any]:
     """Train one variant and return its figures."""
     originals, batch, shorter = SETTINGS[setting]
-    clean = decoded(open_data(common.cifar10_npz()).split("train"), 32)
-    test = decoded(open_data(common.cifar10_npz()).split("test"), 32)
+    os.environ.setdefault("FASTNESS_DATA", str(common.DATA))
+    clean, test = (decoded(open_data("cifar10").split(part), 32) for part in ("train", "test"))
     images = clean
     if variant != "clean":
         images = decoded(open_data(str(poisoned(originals, seed)), group="group"), 32)

@@ -28,7 +28,8 @@ ITEMS = 12
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("simclr", {}),
     ("simclr", {"mask": "neighbours", "neighbours": 2}),
-    ("simclr", {"mask": "label", "memory": 16}),
+    ("simclr", {"mask": "label"}),
+    ("simclr", {"memory": 16}),
     ("moco", {"queue": 20}),
     ("byol", {}),
     ("supcon", {"loss": "sigmoid", "memory": 16}),
