@@ -58,7 +58,7 @@ class Side:
         self._process.wait()
         if self.error or not self.turns:
             return {"error": self.error}
-        times = [turn["seconds"] for turn in self.turns[1:]]  # the first meets cold memory
+        times = [turn["seconds"] for turn in self.turns[1:] or self.turns]  # the first meets cold memory
         return {
             "peak_mb": round(self.turns[0]["peak_bytes"] / 1e6, 1),
             "seconds": {"median": statistics.median(times), "low": min(times), "high": max(times)},
@@ -91,7 +91,12 @@ def main() -> None:
             common.WORK / "loss_memory" / f"{'quick' if quick else 'full'}-{pairs}-{common.source_hash('losses')}.json"
         )
         if not path.exists():
-            write_json(path, measure(pairs, 3 if quick else 9 if pairs < 8192 else 3 if pairs < 16384 else 1))
+            write_json(
+                path,
+                measure(
+                    pairs, 3 if quick else 9 if pairs < 8192 else 3 if pairs < 16384 else 1 if pairs < 32768 else 0
+                ),
+            )
             print(path.read_text(), flush=True)
         rows.append(json.loads(path.read_text()))
     by_pairs = {row["pairs"]: row for row in rows}
