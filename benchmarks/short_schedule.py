@@ -33,25 +33,22 @@ FOLDER = common.WORK / "short_schedule"
 CPU_SECONDS = 240.0
 FULL = {"count": 2, "size": 1.0}
 SMALL = {"count": 4, "size": 0.5}
+NOW = {"views": SMALL, "batch_size": 64, "lr": 0.06, "weight_decay": 4e-3, "temperature": 0.15}
 VARIANTS: dict[str, dict[str, Any]] = {
     "two views of 32 px, batch 128": {"views": FULL, "batch_size": 128, "lr": 0.06},
     "… rate 0.12": {"views": FULL, "batch_size": 128, "lr": 0.12},
     "… rate 0.03": {"views": FULL, "batch_size": 128, "lr": 0.03},
     "two views of 16 px, batch 128": {"views": {"count": 2, "size": 0.5}, "batch_size": 128, "lr": 0.06},
     "four views of 16 px, batch 128": {"views": SMALL, "batch_size": 128, "lr": 0.06},
-    "four views of 16 px, batch 64": {"views": SMALL, "batch_size": 64, "lr": 0.06},
     "four views of 16 px, batch 32": {"views": SMALL, "batch_size": 32, "lr": 0.06},
-    "four views of 16 px, batch 64, temperature 0.1": {
-        "views": SMALL,
-        "batch_size": 64,
-        "lr": 0.06,
-        "temperature": 0.1,
-    },
-    "four views of 16 px, batch 64, weaker colours": {
-        "views": {**SMALL, "gray": 0.1, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.08},
-        "batch_size": 64,
-        "lr": 0.06,
-    },
+    "four views of 16 px, batch 64": NOW | {"weight_decay": 5e-4, "temperature": 0.2},
+    "… the defaults": NOW,
+    "… weight decay 2e-3": NOW | {"weight_decay": 2e-3},
+    "… weight decay 8e-3": NOW | {"weight_decay": 8e-3},
+    "… temperature 0.1": NOW | {"temperature": 0.1},
+    "… temperature 0.2": NOW | {"temperature": 0.2},
+    "… weaker colours": NOW
+    | {"views": {**SMALL, "gray": 0.1, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.08}},
 }
 
 
