@@ -90,7 +90,7 @@ def source_hash(*rooms: str) -> str:
 
 
 def ask(name: str, asked: str, measured: float | str, holds: bool | None) -> dict[str, Any]:
-    """Return one line of ``asks``; ``holds`` is ``None`` for what was not measured."""
+    """Return one line of ``asks``; ``holds`` is ``None`` for what was not measured or only to be stated."""
     return {"name": name, "asked": asked, "measured": measured, "holds": holds}
 
 
@@ -100,5 +100,5 @@ def save(name: str, rows: list[dict[str, Any]], asks: list[dict[str, Any]], **mo
     for row in rows:
         print(json.dumps(row))
     for line in asks:
-        verdict = {True: "holds", False: "falls short", None: "not measured"}[line["holds"]]
+        verdict = {True: "holds", False: "falls short", None: "stated or not measured"}[line["holds"]]
         print(f"{line['name']}: asked {line['asked']}, measured {line['measured']}: {verdict}")

@@ -34,7 +34,10 @@ def main() -> None:
         machines.add(f"{machine['cpu']}, {machine['cores']} cores" + (", AMX" if machine["amx_bf16"] else ""))
         for ask in result["asks"]:
             measured = f"{ask['measured']:.2f}" if isinstance(ask["measured"], float) else ask["measured"]
-            lines.append(f"| `{name}` | {ask['name']} | {ask['asked']} | {measured} | {WORDS[ask['holds']]} |")
+            word = WORDS[ask["holds"]]
+            if ask["holds"] is None and measured not in ("-", "not finished"):
+                word = "stated"
+            lines.append(f"| `{name}` | {ask['name']} | {ask['asked']} | {measured} | {word} |")
     table = "\n".join([*lines, "", f"Measured on: {'; '.join(sorted(machines))}; shared and noisy."])
     page = ROOT / "README.md"
     before, _, rest = page.read_text().partition(BEGIN)
