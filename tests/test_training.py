@@ -362,3 +362,17 @@ def test_a_gradient_cache_computes_in_the_precision_of_the_recipe(precision, ima
 def test_an_effective_batch_beyond_the_data_is_refused(tmp_path):
     with pytest.raises(BadInput, match="more than"):
         fs.train("digits", **TINY, effective_batch=1600, out=tmp_path)
+
+
+def test_training_silently_goes_on_from_the_current_step(images, tmp_path):
+    """A resumed loop meets the batches that it has not seen, not those of the start again."""
+    recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
+    method, views = assemble(images, recipe)
+    loop = make_loop(method, views, images, recipe, CPU, tmp_path, Settings())
+    made: list[int] = []
+    make = loop.batches.make
+    loop.batches.make = lambda number: made.append(number) or make(number)
+    loop.fix_length()
+    loop.step = 4
+    loop.run_silently()
+    assert made == [4, 5]

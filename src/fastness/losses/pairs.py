@@ -9,7 +9,7 @@ import torch
 
 from fastness.core import distributed
 from fastness.losses.precision import in_float32, normalised
-from fastness.losses.stream import Rule, chunks
+from fastness.losses.stream import Rule, chunks, logits_of
 
 NOBODY = -1
 """Key of a candidate that is nobody's positive, and of an unknown label."""
@@ -272,8 +272,5 @@ def extremes(pairs: Pairs, rules: Sequence[Rule]) -> tuple[torch.Tensor, torch.T
     place = torch.empty(len(pairs.anchors), dtype=torch.long, device=value.device)
     with torch.no_grad():
         for rows in chunks(len(pairs.anchors), len(pairs.candidates)):
-            logits = pairs.anchors[rows] @ pairs.candidates.T
-            for rule in rules:
-                rule(logits, rows)
-            value[rows], place[rows] = logits.max(1)
+            value[rows], place[rows] = logits_of(pairs.anchors, pairs.candidates, rows, rules).max(1)
     return value, place

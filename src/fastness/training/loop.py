@@ -173,7 +173,7 @@ class Loop:
 
     def run_silently(self) -> None:
         """Train from the current step to the last and write nothing."""
-        source = self.source(0, self.total)
+        source = self.source(self.step, self.total)
         while self.step < self.total:
             self.update(source, self.step, self.total)
             self.step += 1
