@@ -228,6 +228,7 @@ def _asks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
             f"{np.mean(ours):.1f}",
             bool(np.mean(ours) >= longer[0]),
         ),
+        common.ask("SimCLR 200 epochs batch 512 on a GPU against lightly", "to be stated", "-", None),
     ]
 
 
