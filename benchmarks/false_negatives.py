@@ -41,7 +41,7 @@ from fastness.metrics.intervals import student
 from fastness.metrics.knn import knn_predict
 from fastness.training import plan
 from fastness.training.loop import Settings
-from fastness.training.run import assemble, make_loop
+from fastness.training.run import assemble, fitted, make_loop
 
 FOLDER = common.WORK / "false_negatives"
 STEPS = 900  # about three CPU minutes on one core
@@ -111,7 +111,8 @@ def train_and_measure(variant: str, seed: int) -> dict[str, Any]:
         views={"count": 4, "size": 0.5},
     )  # fmt: skip
     recipe = plan.complete(asked, images.dataset, device)
-    method, views = assemble(images, recipe)
+    _, encoder = fitted(recipe, images.dataset)
+    method, views = assemble(images, recipe, encoder)
     loop = make_loop(method, views, images, recipe, device, Path(), Settings())
     loop.fix_length()
     began = time.process_time()
@@ -122,7 +123,7 @@ def train_and_measure(variant: str, seed: int) -> dict[str, Any]:
     @torch.no_grad()
     def embed(part: DecodedImages) -> np.ndarray:
         with loop.autocast():
-            found = [method.encoder(method.encoder.preprocess(batch)) for batch in part.batches(500)]
+            found = [method.encoder(method.encoder.preprocess(batch)) for _, batch in part.batches(500)]
         return torch.cat(found).float().numpy()
 
     knn = float((knn_predict(embed(clean), clean.dataset.labels, embed(test)) == test.dataset.labels).mean())

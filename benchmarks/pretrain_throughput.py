@@ -24,10 +24,9 @@ import common
 from fastness.core import hardware
 from fastness.core.recipe import Recipe
 from fastness.data import open_data
-from fastness.data.cache import decoded
 from fastness.training import plan
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, make_loop
+from fastness.training.run import assemble, fitted, make_loop
 
 BATCH = 256
 ASKS = {16: (3.0, 0.88), 64: (3.5, 0.95)}
@@ -37,11 +36,12 @@ class Ours:
     """The full step of fastness, and its ceiling."""
 
     def __init__(self, width: int) -> None:
-        images = decoded(open_data(common.cifar10_npz()), 32)
+        dataset = open_data(common.cifar10_npz())
         device = torch.device("cpu")
-        asked = Recipe(steps=1 << 20, width=width, batch_size=BATCH, views={"count": 2, "size": 1.0})
-        recipe = plan.complete(asked, images.dataset, device)
-        method, views = assemble(images, recipe)
+        asked = Recipe(steps=1 << 20, width=width, size=32, batch_size=BATCH, views={"count": 2, "size": 1.0})
+        recipe = plan.complete(asked, dataset, device)
+        images, encoder = fitted(recipe, dataset)
+        method, views = assemble(images, recipe, encoder)
         self.loop: Loop = make_loop(method, views, images, recipe, device, Path(), Settings())
         self.loop.fix_length()
         self.recipe, self.method = recipe, method

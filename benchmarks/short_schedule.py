@@ -27,7 +27,7 @@ from fastness.encoders import Encoder
 from fastness.metrics.knn import knn_predict
 from fastness.training import plan
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, make_loop
+from fastness.training.run import assemble, fitted, make_loop
 
 FOLDER = common.WORK / "short_schedule"
 CPU_SECONDS = 240.0
@@ -59,7 +59,8 @@ def run(changes: dict[str, Any], train: DecodedImages, held_out: DecodedImages, 
     recipe = plan.complete(Recipe.parse({**changes, "steps": 1 << 20, "width": 16, "size": 32}), train.dataset, device)
 
     def fresh() -> Loop:
-        method, views = assemble(train, recipe)
+        _, encoder = fitted(recipe, train.dataset)
+        method, views = assemble(train, recipe, encoder)
         loop = make_loop(method, views, train, recipe, device, Path(), Settings())
         loop.fix_length()
         return loop
@@ -88,7 +89,7 @@ def embed(encoder: Encoder, images: DecodedImages) -> np.ndarray:
     """Return the features of all images."""
     encoder.eval()
     with torch.autocast("cpu", torch.bfloat16):
-        return torch.cat([encoder(encoder.preprocess(batch)) for batch in images.batches(500)]).numpy()
+        return torch.cat([encoder(encoder.preprocess(batch)) for _, batch in images.batches(500)]).numpy()
 
 
 def main() -> None:

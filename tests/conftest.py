@@ -82,6 +82,14 @@ PIXELS = pictures(8)
 LABELS = [0, 1, 1, 0, 1, 0, 0, 1]
 
 
+def on_pictures() -> list[str]:
+    """Return the methods that learn from pictures; tasks of prediction are for texts and tables."""
+    from fastness.methods import METHODS
+    from fastness.methods.pretext import Pretext
+
+    return [name for name in METHODS if not issubclass(METHODS.get(name), Pretext)]
+
+
 def write_pictures(folder: Path, pixels: np.ndarray, suffix: str = ".png") -> list[Path]:
     """Write pictures as ``00.png``, ``01.png`` … and return their paths in order."""
     folder.mkdir(parents=True, exist_ok=True)

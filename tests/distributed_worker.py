@@ -13,16 +13,16 @@ from torch import nn
 import fastness as fs
 from fastness.core import distributed
 from fastness.core.recipe import Recipe
-from fastness.data.cache import decoded
-from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders import Encoder, build
 from fastness.encoders.batch_norm import synchronise
+from fastness.encoders.image import ImageSpec
 from fastness.losses import LOSSES
-from fastness.methods import METHODS, Method
+from fastness.methods import METHODS, Known, Method
 from fastness.training import plan
 from fastness.training.batches import Batch
 from fastness.training.gradient_cache import cached_step
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, make_loop
+from fastness.training.run import assemble, fitted, make_loop
 
 ITEMS = 12
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -47,7 +47,7 @@ def make(case: int, norm: bool) -> Method:
     name, options = CASES[case]
     torch.manual_seed(0)
     sizes = {} if name == "supervised" else {"projection": 5, "hidden": 7}
-    encoder: Encoder = build(EncoderSpec("resnet18", 8, {"width": 4, "stem": "small"}))
+    encoder: Encoder = build(ImageSpec("resnet18", 8, {"width": 4, "stem": "small"}))
     method = METHODS.get(name)(encoder, 0.3, classes=3, **sizes, **options).double().train()
     if not norm:
         for part in method.modules():
@@ -61,7 +61,7 @@ def batch(rows: slice) -> Batch:
     generator = torch.Generator().manual_seed(3)
     views = [torch.randn(ITEMS, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
     labels = torch.randint(-1, 3, (ITEMS,), generator=generator)
-    return Batch([view[rows] for view in views], labels[rows])
+    return Batch([view[rows] for view in views], Known(labels=labels[rows]))
 
 
 def step(case: int, cached: bool) -> dict[str, torch.Tensor]:
@@ -79,7 +79,7 @@ def step(case: int, cached: bool) -> dict[str, torch.Tensor]:
             outcome = cached_step(method, lambda halves=halves: iter(halves), torch.Tensor.backward, 0)
         else:
             mine = batch(slice(first, first + items))
-            outcome = method(mine.views, mine.labels)
+            outcome = method(mine.views, mine.known)
             outcome.loss.backward()
     distributed.average_gradients(method.parameters())
     found = {f"gradient/{n}": p.grad for n, p in method.named_parameters() if p.grad is not None}
@@ -99,10 +99,11 @@ def everything() -> dict[str, torch.Tensor]:
 
 def loop(folder: Path) -> Loop:
     """Return the loop of a small run, before its first step."""
-    images = decoded(fs.open_data("digits").split("train").select(np.arange(100)), 16)
+    dataset = fs.open_data("digits").split("train").select(np.arange(100))
     asked = Recipe(method="moco", width=4, size=16, batch_size=12, steps=6, precision="float32", options={"queue": 64})
-    recipe = plan.complete(asked, images.dataset, torch.device("cpu"))
-    method, views = assemble(images, recipe)
+    recipe = plan.complete(asked, dataset, torch.device("cpu"))
+    images, encoder = fitted(recipe, dataset)
+    method, views = assemble(images, recipe, encoder)
     return make_loop(method, views, images, recipe, torch.device("cpu"), folder, Settings())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +14,24 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import fastness as fs
 from conftest import pictures, write_pictures, zip_folder
 from fastness import bundle as bundles
-from fastness.bundle.bundle import CORE
+from fastness.bundle.bundle import CORE, _identity
 from fastness.core.errors import BadInput
+from fastness.core.files import sha256_file
 from fastness.data.manifest import Manifest
-from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders import Encoder, build
+from fastness.encoders.image import ImageSpec
 
 PIXELS = pictures(9, size=20)
-SPEC = EncoderSpec("resnet18", 16, {"width": 4})
+SPEC = ImageSpec("resnet18", 16, {"width": 4})
 MANIFEST = Manifest(["a", "b"], np.zeros((2, 32), np.uint8), np.array([0, 1]), ("x", "y"))
 
 
-def _encoder(seed: int = 0, spec: EncoderSpec = SPEC) -> Encoder:
+def _encoder(seed: int = 0, spec: ImageSpec = SPEC) -> Encoder:
     torch.manual_seed(seed)
     return build(spec)
 
@@ -42,6 +46,8 @@ def folder(tmp_path: Path) -> Path:
     write_pictures(tmp_path / "pictures", PIXELS)
     return tmp_path / "pictures"
 
+
+FILES = ("weights.safetensors", *CORE)
 
 # Identity
 
@@ -61,7 +67,7 @@ def test_the_same_run_has_the_same_id(run: Path, labelled: Path, tmp_path: Path)
     again = fs.train(labelled, steps=2, width=4, size=16, batch_size=8, out=tmp_path, quiet=True)
 
     assert again.id == fs.load(run).id
-    assert all((again.bundle / name).read_bytes() == (run / "bundle" / name).read_bytes() for name in CORE)
+    assert all((again.bundle / name).read_bytes() == (run / "bundle" / name).read_bytes() for name in FILES)
 
 
 def test_each_part_of_the_core_decides_the_id(tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_attachments_do_not_touch_the_id(bundle: Path, tmp_path: Path) -> None:
     assert fs.load(tmp_path / "copy").id == fs.load(bundle).id
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("where", [0, 0.5, -1])
 def test_one_flipped_bit_is_noticed(bundle: Path, tmp_path: Path, name: str, where: float) -> None:
     path = shutil.copytree(bundle, tmp_path / "copy") / name
@@ -101,7 +107,7 @@ def test_one_flipped_bit_is_noticed(bundle: Path, tmp_path: Path, name: str, whe
         fs.load(tmp_path / "copy")
 
 
-@pytest.mark.parametrize("name", [*CORE, "bundle.json"])
+@pytest.mark.parametrize("name", [*FILES, "bundle.json"])
 def test_a_missing_file_is_named(bundle: Path, tmp_path: Path, name: str) -> None:
     (shutil.copytree(bundle, tmp_path / "copy") / name).unlink()
 
@@ -118,11 +124,40 @@ def test_a_strange_bundle_json_is_refused(bundle: Path, tmp_path: Path, text: st
         fs.load(copy)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_bundle_that_leaves_a_file_out_of_its_list_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    """Even if its id fits: the file could be any other."""
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    described = json.loads((copy / "bundle.json").read_text())
+    del described["core"][name]
+    described["id"] = _identity(described["core"])
+    (copy / "bundle.json").write_text(json.dumps(described))
+
+    with pytest.raises(BadInput, match="its list of files is not a bundle's"):
+        fs.load(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "a/../../secret", "/etc/hostname", "..\\secret", "..", ".", "", "evidence", "a\0b"]
+)
+def test_a_bundle_that_lists_what_is_no_file_of_it_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (tmp_path / "secret").write_text("secret")
+    (copy / "evidence").mkdir()
+    described = json.loads((copy / "bundle.json").read_text())
+    described["core"][name] = sha256_file(tmp_path / "secret")
+    described["id"] = _identity(described["core"])
+    (copy / "bundle.json").write_text(json.dumps(described))
+
+    with pytest.raises(BadInput, match="copy"):
+        fs.load(copy)
+
+
 def test_a_module_of_ones_own_must_be_given_again(tmp_path: Path) -> None:
     def module() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
 
-    encoder = build(EncoderSpec("module", 8), module())
+    encoder = build(ImageSpec("module", 8), module())
     bundles.write(tmp_path / "bundle", encoder, {}, MANIFEST)
 
     found = fs.load(tmp_path / "bundle", encoder=module())
@@ -156,6 +191,7 @@ def test_rows_are_items_in_order_and_normalised(loaded: bundles.Bundle) -> None:
         lambda folder: list(PIXELS),
         lambda folder: np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2)),
         lambda folder: torch.from_numpy(PIXELS),
+        lambda folder: TensorDataset(torch.from_numpy(PIXELS), torch.arange(9)),
         lambda folder: folder,
         lambda folder: str(folder),
         lambda folder: fs.open_data(folder),
@@ -185,6 +221,11 @@ def test_no_items_give_no_rows(loaded: bundles.Bundle, nothing: object) -> None:
 def test_a_damaged_item_of_a_list_is_named_by_its_index(loaded: bundles.Bundle, bad: object) -> None:
     with pytest.raises(BadInput, match=r"^item 1: .*; leave it out"):
         loaded.embed([PIXELS[0], bad, PIXELS[1]], batch_size=2)
+
+
+def test_what_holds_no_items_is_refused(loaded: bundles.Bundle) -> None:
+    with pytest.raises(BadInput, match="cannot be opened as data"):
+        loaded.embed(array for array in PIXELS)
 
 
 def test_a_damaged_file_of_a_folder_is_quarantined(loaded: bundles.Bundle, folder: Path) -> None:

@@ -45,7 +45,7 @@ def refused(ended: Ended, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("train empty", r"empty: holds no pictures; give a folder that holds some"),
+        ("train empty", r"empty: holds no pictures; give data that holds some"),
         ("train one --steps 2", r"one: 1 usable item; .* needs at least 2"),
         ("train nowhere", r"nowhere: no such file or folder"),
         ("train data --method simclrr", r"unknown method 'simclrr'; did you mean 'simclr'\? known: simclr, moco"),
@@ -75,13 +75,16 @@ def refused(ended: Ended, said: str) -> None:
         ("train recipe.yaml", r"recipe\.yaml: no such file"),
         ("embed nowhere data", r"nowhere: no bundle here .*; train or adopt one"),
         ("embed data data", r"data: no bundle here .*; train or adopt one"),
-        ("embed run empty", r"empty: holds no pictures; give a folder"),
+        ("embed run empty", r"empty: holds no pictures; give data that"),
         ("embed run words.png", r"none of 1 items can be decoded, e\.g\. words\.png: no picture"),
         ("embed run data --out vectors.txt", r"vectors\.txt: give a name that ends in \.parquet or \.npy"),
         ("embed run data --out words.png/x.npy", r"x\.npy: a file .* is in the way; choose another name"),
         ("evaluate run data --checks knn,colour", r"unknown check 'colour'; known: knn, linear"),
         ("evaluate run one --checks knn", r"cannot be divided into two splits; add more data"),
-        ("evaluate run data --label none --checks knn", r"check 'knn' needs a label on every item; leave it out"),
+        (
+            "evaluate run data --label none --checks knn",
+            r"check 'knn' needs a label on every item \(--label\); leave it out",
+        ),
         ("search run data --query words.png", r"words\.png: no picture in any known format; leave it out"),
         ("search run data --query nowhere.png", r"nowhere\.png: no such picture; --query takes a file"),
         ("search run data --query query.png -k 0", r"-k 0: ask for at least one"),
@@ -157,7 +160,7 @@ def test_search_finds_the_picture_itself_first(fastness: Call, place: Path) -> N
     said = answer(fastness("search", "run", "data", "--query", "query.png", "-k", 5, "--sheet", "sheet.png", "--json"))
 
     assert len(said["hits"]) == 5
-    assert said["hits"][0] == {"item": "a/00.png", "similarity": 1.0, "position": 0, "label": "a"}
+    assert said["hits"][0] == {"item": "a/00.png", "similarity": 1.0, "position": 0, "label": "a", "text": None}
     found = [hit["similarity"] for hit in said["hits"]]
     assert found == sorted(found, reverse=True)
     with Image.open(place / "sheet.png") as sheet:
@@ -168,7 +171,8 @@ def test_adopt_json(fastness: Call, place: Path, bundle: Path) -> None:
     words = ["--weights", bundle / "weights.safetensors", "--width", 4, "--size", 16, "--out", "new", "--json"]
     said = answer(fastness("adopt", "resnet18", *words))
 
-    assert said["id"] == fs.load(place / "new").id and said["size"] == 16
+    found = fs.load(place / "new")
+    assert said == {"bundle": "new", "id": found.id, "dim": found.dim} and found.encoder.spec.size == 16
 
 
 def test_evaluate_writes_evidence_and_a_page_that_needs_no_network(fastness: Call, place: Path) -> None:

@@ -103,7 +103,7 @@ def test_parts_of_a_batch_have_the_views_of_the_whole(processes, monkeypatch):
         parts.append(batches.make(5))
     for view, pieces in zip(whole.views, zip(*(part.views for part in parts), strict=True), strict=True):
         assert torch.equal(torch.cat(pieces), view)
-    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+    assert torch.equal(torch.cat([part.known.labels for part in parts]), whole.known.labels)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

@@ -21,20 +21,21 @@ from torch import nn
 
 from fastness.core.errors import BadInput
 from fastness.data.cache import decode_square
-from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders import Encoder, build
 from fastness.encoders.backbones import read_weights, timm_spec
 from fastness.encoders.batch_norm import synchronise
+from fastness.encoders.image import ImageSpec
 from fastness.encoders.resnet import Conv2d
 
 # Strict: whoever mends the bug is told to take the mark away.
 TINY = [
-    EncoderSpec("resnet18", 16, {"width": 4}),
-    EncoderSpec("resnet34", 16, {"width": 4}),
-    EncoderSpec("resnet50", 16, {"width": 4}),
-    EncoderSpec("resnet18", 32, {"width": 4, "stem": "imagenet"}),
-    EncoderSpec("vit-tiny", 16, {"width": 32, "depth": 2}),
-    EncoderSpec("timm:test_resnet", 32),
-    EncoderSpec("timm:test_vit", 32, {"img_size": 32}),
+    ImageSpec("resnet18", 16, {"width": 4}),
+    ImageSpec("resnet34", 16, {"width": 4}),
+    ImageSpec("resnet50", 16, {"width": 4}),
+    ImageSpec("resnet18", 32, {"width": 4, "stem": "imagenet"}),
+    ImageSpec("vit-tiny", 16, {"width": 32, "depth": 2}),
+    ImageSpec("timm:test_resnet", 32),
+    ImageSpec("timm:test_vit", 32, {"img_size": 32}),
 ]
 
 
@@ -46,7 +47,7 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.normalize(x, dim=1)
 
 
-def warm(spec: EncoderSpec) -> Encoder:
+def warm(spec: ImageSpec) -> Encoder:
     """An encoder whose batch statistics have seen data, in eval mode."""
     torch.manual_seed(0)
     encoder = build(spec)
@@ -58,7 +59,7 @@ def warm(spec: EncoderSpec) -> Encoder:
 @pytest.mark.parametrize("spec", TINY, ids=lambda s: f"{s.name}-{s.size}")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @torch.no_grad()
-def test_an_item_gets_the_same_embedding_alone_and_in_any_batch(spec: EncoderSpec, layout: torch.memory_format) -> None:
+def test_an_item_gets_the_same_embedding_alone_and_in_any_batch(spec: ImageSpec, layout: torch.memory_format) -> None:
     encoder = warm(spec)
     x = encoder.preprocess(uint8(9, 3, spec.size, spec.size, seed=1)).contiguous(memory_format=layout)
     features = encoder(x)
@@ -126,7 +127,7 @@ def test_only_small_bfloat16_maps_of_even_batches_are_joined(
 @pytest.mark.parametrize("png", [False, True])
 def test_preprocessing_is_what_the_decoded_cache_does_and_what_pillow_does(height: int, width: int, png: bool) -> None:
     size, image = 16, uint8(3, height, width)
-    encoder = build(EncoderSpec("resnet18", size, {"width": 4}, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)))
+    encoder = build(ImageSpec("resnet18", size, {"width": 4}, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)))
     array = image.permute(1, 2, 0).contiguous().numpy()
     stored: Any = array
     if png:
@@ -142,8 +143,8 @@ def test_preprocessing_is_what_the_decoded_cache_does_and_what_pillow_does(heigh
 
 
 @pytest.mark.parametrize("spec", TINY, ids=lambda s: f"{s.name}-{s.size}")
-def test_a_spec_survives_json(spec: EncoderSpec) -> None:
-    again = EncoderSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+def test_a_spec_survives_json(spec: ImageSpec) -> None:
+    again = ImageSpec.from_dict(json.loads(json.dumps(spec.to_dict())), {})
     assert again == spec
     build(again).load_state_dict(build(spec).state_dict())
 
@@ -163,27 +164,27 @@ def test_only_the_last_blocks_learn(last: int) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        EncoderSpec("resnet19", 16),
-        EncoderSpec("timm:resnet18_of_mine", 16),
-        EncoderSpec("module", 16),
-        EncoderSpec("vit-tiny", 16, {"width": 20}),
-        EncoderSpec("resnet18", 16, {"widht": 4}),
-        EncoderSpec("resnet18", 16, {"stem": "smal"}),
-        EncoderSpec("vit-tiny", 16, {"stem": "small"}),
-        EncoderSpec("vit-tiny", 16, {"patch": 64}),
-        EncoderSpec("timm:test_resnet", 32, {"widht": 4}),
-        EncoderSpec("timm:test_resnet.no_such_weights", 32),
+        ImageSpec("resnet19", 16),
+        ImageSpec("timm:resnet18_of_mine", 16),
+        ImageSpec("module", 16),
+        ImageSpec("vit-tiny", 16, {"width": 20}),
+        ImageSpec("resnet18", 16, {"widht": 4}),
+        ImageSpec("resnet18", 16, {"stem": "smal"}),
+        ImageSpec("vit-tiny", 16, {"stem": "small"}),
+        ImageSpec("vit-tiny", 16, {"patch": 64}),
+        ImageSpec("timm:test_resnet", 32, {"widht": 4}),
+        ImageSpec("timm:test_resnet.no_such_weights", 32),
     ],
     ids=lambda s: f"{s.name}-{s.options}",
 )
-def test_what_cannot_be_built_is_refused_in_one_line(spec: EncoderSpec) -> None:
+def test_what_cannot_be_built_is_refused_in_one_line(spec: ImageSpec) -> None:
     with pytest.raises(BadInput) as refusal:
         build(spec)
     assert str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_module_of_the_users_own_gives_rows_or_is_refused() -> None:
-    spec = EncoderSpec("module", 8)
+    spec = ImageSpec("module", 8)
     assert build(spec, nn.Sequential(nn.Flatten(), nn.Linear(192, 5))).dim == 5
     with pytest.raises(BadInput, match=r"\[2, D\]"):
         build(spec, nn.Conv2d(3, 4, 1))
@@ -226,6 +227,30 @@ def test_damaged_weights_are_refused(tmp_path: Path, name: str, content: bytes) 
         read_weights(tmp_path / name)
 
 
+@pytest.mark.parametrize("spec", [TINY[0], ImageSpec("module", 8)], ids=lambda s: s.name)
+def test_an_untrained_copy_is_another_network_of_the_same_kind(spec: ImageSpec) -> None:
+    """It does not depend on what was learnt, and the encoder itself stays as it is."""
+
+    def trained(by: float) -> Encoder:
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
+        encoder = build(spec, module if spec.name == "module" else None)
+        for tensor in encoder.state_dict().values():
+            tensor.fill_(by)
+        return encoder
+
+    encoders = [trained(by) for by in (1.0, 2.0)]
+    fresh = []
+    for encoder in encoders:
+        torch.manual_seed(3)
+        fresh.append(encoder.untrained())
+    assert all((tensor == 1).all() for tensor in encoders[0].state_dict().values())
+    assert fresh[0].spec == spec and fresh[0].dim == encoders[0].dim
+    ours, theirs = (encoder.state_dict() for encoder in fresh)
+    assert ours.keys() == encoders[0].state_dict().keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not any((tensor == 1).all() for name, tensor in ours.items() if tensor.ndim > 1)
+
+
 def test_weights_are_read_from_a_state_dict_bare_or_wrapped(tmp_path: Path) -> None:
     state = nn.Linear(3, 2).state_dict()
     for i, content in enumerate((state, {"state_dict": state, "epoch": 3}, {"model": state})):
@@ -241,7 +266,7 @@ def test_weights_are_read_from_a_state_dict_bare_or_wrapped(tmp_path: Path) -> N
 def test_synchronised_batch_norm_of_one_process_is_torchs():
     """Values, gradients, running statistics and names; in evaluation too."""
     torch.manual_seed(0)
-    plain = build(EncoderSpec("resnet18", 16, {"width": 4})).double().train()
+    plain = build(ImageSpec("resnet18", 16, {"width": 4})).double().train()
     synced = copy.deepcopy(plain)
     synchronise(synced)
     assert list(synced.state_dict()) == list(plain.state_dict())

@@ -40,7 +40,7 @@ def test_every_number_has_an_interval_around_it_and_a_protocol(report):
 
 def test_the_curve_has_the_encoder_and_three_baselines(report):
     names = {m.name for m in report.evidence.measurements if m.name.startswith("few_label.5.")}
-    assert {n.split(".")[2] for n in names} == {"encoder", "untrained", "raw_pixels", "from_scratch"}
+    assert {n.split(".")[2] for n in names} == {"encoder", "untrained", "raw", "from_scratch"}
     m = report.evidence.get("few_label.5.encoder.accuracy")
     assert m is not None and m.over == "draws" and m.n >= 5
 
@@ -120,7 +120,7 @@ def test_the_headline_says_what_the_intervals_say(ours, best, said, tmp_path):
     def measured(name, value, low, high):
         return Measurement(f"few_label.5.{name}.accuracy", value, low, high, "draws", 5, "share", "p", "d")
 
-    found = [measured("encoder", *ours), measured("raw_pixels", *best)]
+    found = [measured("encoder", *ours), measured("raw", *best)]
     found += [measured(name, 0.1, 0.09, 0.11) for name in ("untrained", "from_scratch")]
     assert said in reports._headline(evidences.Evidence(tmp_path, {}, found))
 
@@ -135,8 +135,8 @@ def test_a_collapsed_encoder_is_not_flattered(run):
     bundle = fs.load(run.bundle)
     for parameter in bundle.encoder.parameters():
         parameter.data.zero_()
-    images = decoded(fs.open_data("digits"), bundle.size)
-    assert np.ptp(bundle.embed_images(images, normalize=False)) == 0
+    images = decoded(fs.open_data("digits"), bundle.encoder.spec.size)
+    assert np.ptp(bundle.embed_items(images, normalize=False)) == 0
     subject = Subject.of(bundle, fs.open_data("digits"), 0)
     accuracy = CHECKS.get("knn")().run(subject).measurements[0].value
     assert accuracy < 0.2

@@ -13,25 +13,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from conftest import on_pictures
 from fastness.core.errors import BadInput
-from fastness.encoders import EncoderSpec, build
+from fastness.encoders import build
+from fastness.encoders.image import ImageSpec
 from fastness.losses.nt_xent import info_nce
-from fastness.methods import METHODS, Method
+from fastness.methods import METHODS, Known, Method
 from fastness.methods.momentum import Queue, follow, frozen_copy, rising
+from fastness.views import VIEWS
 
 # Strict: whoever mends the bug is told to take the mark away.
 each_method = pytest.mark.parametrize("name", list(METHODS))
+each_on_pictures = pytest.mark.parametrize("name", on_pictures())
 SMALL: dict[str, dict[str, int]] = {
     "simclr": {"projection": 8, "hidden": 16},
     "moco": {"projection": 8, "hidden": 16, "queue": 20},
     "byol": {"projection": 8, "hidden": 16},
-    **{name: {"projection": 8, "hidden": 16} for name in ("supcon", "siamese", "triplet", "semi")},
+    **{name: {"projection": 8, "hidden": 16} for name in ("supcon", "siamese", "triplet", "semi", "pairs")},
 }
 
 
 def make(name: str, **options: Any) -> Method:
     torch.manual_seed(0)
-    encoder = build(EncoderSpec("resnet18", 16, {"width": 4}))
+    encoder = build(ImageSpec("resnet18", 16, {"width": 4}))
     return METHODS.get(name)(encoder, 0.2, classes=3, **{**SMALL.get(name, {}), **options})
 
 
@@ -40,14 +44,20 @@ def batch(items: int = 6, views: int = 2, size: int = 16) -> list[torch.Tensor]:
     return [torch.randn(items, 3, size, size, generator=generator) for _ in range(views)]
 
 
-LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+def usual(method: Method) -> int:
+    """Return how many views the method gets of a picture if nothing is asked."""
+    views = VIEWS.get("image")
+    return sum(spec.count for spec in (views.usual if method.views_taken[0] > 1 else views.plain))
 
 
-@each_method
+KNOWN = Known(labels=torch.tensor([0, 1, 2, 0, 1, 2]), scores=torch.tensor([0.1, 0.9, math.nan, 0.4, 0.3, 0.8]))
+
+
+@each_on_pictures
 def test_a_step_gives_a_finite_loss_whose_gradient_reaches_the_encoder_only(name: str) -> None:
     method = make(name)
-    views = batch(views=sum(spec.count for spec in method.defaults.views))
-    outcome = method(views, LABELS)
+    views = batch(views=usual(method))
+    outcome = method(views, KNOWN)
     assert outcome.loss.shape == () and outcome.loss.isfinite() and outcome.loss.dtype == torch.float32
     outcome.loss.backward()
     for key, parameter in method.named_parameters():
@@ -83,11 +93,11 @@ def test_each_view_is_compared_with_the_teachers_other_view(name: str) -> None:
 def test_a_few_steps_on_one_batch_lower_the_loss(name: str) -> None:
     """Not so MoCo: on one batch its negatives soon are the very keys that it should find."""
     method = make(name)
-    views = batch(views=sum(spec.count for spec in method.defaults.views))
+    views = batch(views=usual(method))
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
     losses = []
     for step in range(8):
-        loss = method(views, LABELS).loss
+        loss = method(views, KNOWN).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -96,15 +106,15 @@ def test_a_few_steps_on_one_batch_lower_the_loss(name: str) -> None:
     assert losses[-1] < losses[0]
 
 
-@each_method
+@each_on_pictures
 def test_state_dict_carries_the_whole_method(name: str) -> None:
     """Also the teacher, the queue and its position: a resumed run goes on as if never stopped."""
     method, views = make(name), batch()
-    method(views, LABELS)
+    method(views, KNOWN)
     method.after_step(0.5)
     again = make(name)
     again.load_state_dict(copy.deepcopy(method.state_dict()))
-    assert torch.equal(method(views, LABELS).loss, again(views, LABELS).loss)
+    assert torch.equal(method(views, KNOWN).loss, again(views, KNOWN).loss)
 
 
 @each_method
@@ -116,10 +126,21 @@ def test_an_unknown_option_is_refused_with_the_known_ones(name: str, options: di
 
 
 OUT_OF_RANGE: list[tuple[str, dict[str, Any]]] = [
-    ("simclr", {"projection": 8.5}), ("simclr", {"projection": 0}), ("simclr", {"hidden": True}),
+    ("simclr", {"projection": 8.5}), ("simclr", {"projection": -1}), ("moco", {"projection": 0}),
+    ("simclr", {"hidden": True}), ("byol", {"projection": 0}),
     ("byol", {"hidden": -1}), ("byol", {"momentum": 2}), ("moco", {"queue": 0}), ("moco", {"queue": 8.5}),
     ("supervised", {"smoothing": 2}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"memory": 20}, {"mask": "similar"}])
+def test_without_a_projection_the_loss_sees_the_features(options: dict[str, Any]) -> None:
+    method = make("simclr", projection=0, **options)
+    found = method.represent(batch())
+    assert torch.equal(found["z"], found["features"]) and found["z"].requires_grad
+    for _ in range(2):  # the second step meets what the first left in memory
+        outcome = method.compare(method.represent(batch()), KNOWN)
+    assert outcome.loss.isfinite() and not list(method.head.parameters())
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
@@ -215,12 +236,12 @@ def test_supervised_passes_over_items_without_a_label(smoothing: float, views: i
     labels = torch.tensor([0, -1, 2, -1, 1, -1])
     known = labels >= 0
     every, x = batch(views=views), [v[known] for v in batch(views=views)]
-    ours, expected = method(every, labels), method(x, labels[known])
+    ours, expected = method(every, Known(labels)), method(x, Known(labels[known]))
     torch.testing.assert_close(ours.loss, expected.loss)
     torch.testing.assert_close(ours.watch["accuracy"], expected.watch["accuracy"])
 
 
 def test_supervised_takes_a_batch_without_any_label() -> None:
-    outcome = make("supervised")(batch(), torch.full((6,), -1))
+    outcome = make("supervised")(batch(), Known(torch.full((6,), -1)))
     outcome.loss.backward()
     assert outcome.loss.isfinite()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import fastness as fs
+from conftest import on_pictures
 from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.core.recipe import Recipe
@@ -30,7 +31,7 @@ from fastness.training.events import Events
 from fastness.training.fit import fit
 from fastness.training.loop import Settings
 from fastness.training.optimizers import make_optimizer
-from fastness.training.run import assemble, make_loop
+from fastness.training.run import assemble, fitted, make_loop
 from fastness.training.schedule import learning_rate
 
 TINY = {"steps": 6, "width": 4, "size": 16, "batch_size": 16, "encoder": "resnet18"}
@@ -42,12 +43,28 @@ def images():
     return decoded(fs.open_data("digits").split("train").select(np.arange(200)), 16)
 
 
+def with_scores(images):
+    """Return the same items, most of them with a score."""
+    scores = np.random.default_rng(0).random(len(images.dataset.whole))
+    scores[::7] = np.nan
+    whole = dataclasses.replace(images.dataset.whole, scores=scores)
+    return dataclasses.replace(images, dataset=dataclasses.replace(images.dataset, whole=whole))
+
+
+def assembled(images, recipe: Recipe):
+    """Return the method of a complete recipe at its start, and its views."""
+    _, encoder = fitted(recipe, images.dataset)
+    return assemble(images, recipe, encoder)
+
+
 def weights(method: str, images, folder: Path, stop_at: int | None = None, **changes) -> dict[str, torch.Tensor]:
     """Train in a folder; with ``stop_at``, save there, throw everything away and go on from the file."""
+    if "scores" in METHODS.get(method).needs:
+        images = with_scores(images)
     recipe = plan.complete(Recipe.parse({"method": method, **TINY, **changes}), images.dataset, CPU)
 
     def fresh():
-        module, views = assemble(images, recipe)
+        module, views = assembled(images, recipe)
         return make_loop(module, views, images, recipe, CPU, folder, Settings())
 
     loop = fresh()
@@ -70,7 +87,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("method", "optimizer"), [(method, name) for method in METHODS for name in ("sgd", "adamw")] + [("simclr", "lars")]
+    ("method", "optimizer"),
+    [(method, name) for method in on_pictures() for name in ("sgd", "adamw")] + [("simclr", "lars")],
 )
 def test_resuming_gives_the_uninterrupted_weights_bit_for_bit(method, optimizer, images, tmp_path):
     whole = weights(method, images, tmp_path / "a", optimizer=optimizer)
@@ -116,7 +134,7 @@ def test_kill_and_resume_by_command_line(tmp_path):
 def test_a_checkpoint_is_whole_or_the_one_before(images, tmp_path):
     """Writing fails half-way: the old checkpoint still loads."""
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
-    module, views = assemble(images, recipe)
+    module, views = assembled(images, recipe)
     loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
     loop.fix_length()
     loop.save()
@@ -152,17 +170,17 @@ def test_every_epoch_has_each_item_once_and_another_order():
 
 def test_batches_made_ahead_equal_those_made_now(images):
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
-    _, views = assemble(images, recipe)
+    _, views = assembled(images, recipe)
     batches = Batches(images, views, 16, 0, CPU)
     for step, batch in enumerate(batches.run(range(4))):
         now = batches.make(step)
         assert all(torch.equal(a, b) for a, b in zip(batch.views, now.views, strict=True))
-        assert torch.equal(batch.labels, now.labels)
+        assert torch.equal(batch.known.labels, now.known.labels)
 
 
 def test_an_error_in_the_background_is_raised_in_the_step(images):
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
-    _, views = assemble(images, recipe)
+    _, views = assembled(images, recipe)
     views.specs = (None,)
     with pytest.raises(AttributeError):
         next(Batches(images, views, 16, 0, CPU).run(range(4)))
@@ -180,7 +198,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing(total, warmup):
 
 def test_a_time_budget_becomes_steps_and_leaves_the_start_as_it_was(images, tmp_path):
     recipe = plan.complete(Recipe.parse({**TINY, "steps": None, "budget": "2s"}), images.dataset, CPU)
-    module, views = assemble(images, recipe)
+    module, views = assembled(images, recipe)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
     loop.fix_length()
@@ -194,7 +212,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
     asked = {**TINY, "method": "supervised", "steps": 1, "batch_size": 8, "accumulate": 2, "precision": "float32"}
     asked |= {"lr": 1.0, "warmup": 0.0, "weight_decay": 0.0}
     recipe = plan.complete(Recipe.parse(asked), images.dataset, CPU)
-    module, views = assemble(images, recipe)
+    module, views = assembled(images, recipe)
     loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
     loop.fix_length()
     start = {k: v.clone() for k, v in module.named_parameters()}
@@ -202,7 +220,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
     for number in range(2):
         batch = loop.batches.make(number)
         module.train()
-        module(batch.views, batch.labels).loss.backward()
+        module(batch.views, batch.known).loss.backward()
         for name, parameter in module.named_parameters():
             expected[name] += parameter.grad / 2
             parameter.grad = None
@@ -237,8 +255,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(tmp_path):
 
 def test_supervised_learning_learns(images):
     """A few dozen steps beat chance by far: the whole chain of gradients is connected."""
-    method = fit(images, Recipe.parse({**TINY, "method": "supervised", "steps": 60, "optimizer": "adamw", "lr": 3e-3,
-                                       "views": {"flip": 0, "scale": [0.9, 1.0]}}))  # fmt: skip
+    recipe = Recipe.parse({**TINY, "method": "supervised", "steps": 60, "optimizer": "adamw", "lr": 3e-3,
+                           "views": {"flip": 0, "scale": [0.9, 1.0]}})  # fmt: skip
+    _, encoder = fitted(plan.complete(recipe, images.dataset, CPU), images.dataset)
+    method = fit(images, recipe, encoder)
     batch = method.encoder.preprocess(images.batch(np.arange(200)))
     predicted = method.eval().classifier(method.encoder(batch)).argmax(1).numpy()
     assert (predicted == images.dataset.labels[:200]).mean() > 0.6
@@ -326,12 +346,12 @@ def test_paired_images_train_without_labels(images):
     whole = dataclasses.replace(kept.whole, labels=None, class_names=(), groups=pairs)
     paired = dataclasses.replace(images, dataset=dataclasses.replace(kept, whole=whole))
     recipe = plan.complete(Recipe.parse({"method": "siamese", **TINY}), paired.dataset, CPU)
-    method, views = assemble(paired, recipe)
+    method, views = assembled(paired, recipe)
     loop = make_loop(method, views, paired, recipe, CPU, Path(), Settings())
     batch = loop.batches.make(0)
-    assert batch.labels is None and batch.groups is not None
-    keys = method.keys(len(batch.groups), None, batch.groups, CPU)
-    assert torch.equal(keys, batch.groups)
+    assert batch.known.labels is None and batch.known.groups is not None
+    keys = method.keys(len(batch.known.groups), batch.known, CPU)
+    assert torch.equal(keys, batch.known.groups)
     assert (torch.bincount(keys)[keys] == 2).float().mean() > 0.8
     loop.fix_length()
     loop.run_silently()
@@ -339,7 +359,7 @@ def test_paired_images_train_without_labels(images):
 
 def test_an_effective_batch_has_no_item_twice_and_ends_with_the_epoch(images):
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
-    _, views = assemble(images, recipe)
+    _, views = assembled(images, recipe)
     batches = Batches(images, views, 16, 0, CPU, parts=4)
     for whole in range(8):
         rows = np.concatenate([batches._positions(4 * whole + part) for part in range(4)])
@@ -350,7 +370,7 @@ def test_an_effective_batch_has_no_item_twice_and_ends_with_the_epoch(images):
 def test_a_gradient_cache_computes_in_the_precision_of_the_recipe(precision, images):
     asked = {**TINY, "precision": precision, "effective_batch": 64, "steps": 2}
     recipe = plan.complete(Recipe.parse(asked), images.dataset, CPU)
-    method, views = assemble(images, recipe)
+    method, views = assembled(images, recipe)
     loop = make_loop(method, views, images, recipe, CPU, Path(), Settings())
     seen = set()
     method.encoder.backbone.blocks[3].register_forward_hook(lambda module, inputs, out: seen.add(out.dtype))
@@ -367,7 +387,7 @@ def test_an_effective_batch_beyond_the_data_is_refused(tmp_path):
 def test_training_silently_goes_on_from_the_current_step(images, tmp_path):
     """A resumed loop meets the batches that it has not seen, not those of the start again."""
     recipe = plan.complete(Recipe.parse(TINY), images.dataset, CPU)
-    method, views = assemble(images, recipe)
+    method, views = assembled(images, recipe)
     loop = make_loop(method, views, images, recipe, CPU, tmp_path, Settings())
     made: list[int] = []
     make = loop.batches.make

@@ -19,7 +19,7 @@ from fastness.core.errors import BadInput
 from fastness.views import colour
 from fastness.views.blur import gaussian_blur, kernel_size
 from fastness.views.geometry import random_boxes, resized_crop
-from fastness.views.image import ImageViews, ViewParameters, ViewSpec, apply, draw
+from fastness.views.image import ImageView, ImageViews, ViewParameters, apply, draw
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 # Two items of 4 × 5 pixels; the extremes come often, so gray, saturated and tied pixels do too.
@@ -167,18 +167,18 @@ def test_extreme_images_fall_back_to_torchvisions_central_crop(height: int, widt
     assert (random_boxes(5, height, width, scale, ratio, seeded()) == torch.tensor(expected)).all()
 
 
-FULL = ViewSpec(blur=0.5, solarise=0.3)
+FULL = ImageView(blur=0.5, solarise=0.3)
 
 
 @pytest.mark.parametrize(
     ("specs", "sides"),
     [
-        ([ViewSpec()], [32, 32]),
-        ([FULL, ViewSpec(count=3, size=0.5)], [32, 32, 16, 16, 16]),
-        ([ViewSpec(count=1, size=0.3), ViewSpec(count=1, size=1.5)], [8, 48]),
+        ([ImageView()], [32, 32]),
+        ([FULL, ImageView(count=3, size=0.5)], [32, 32, 16, 16, 16]),
+        ([ImageView(count=1, size=0.3), ImageView(count=1, size=1.5)], [8, 48]),
     ],
 )
-def test_views_have_their_count_size_and_form(specs: list[ViewSpec], sides: list[int]) -> None:
+def test_views_have_their_count_size_and_form(specs: list[ImageView], sides: list[int]) -> None:
     x = pixels(3)
     before = x.clone()
     plain = ImageViews(specs, 32)
@@ -201,13 +201,13 @@ def test_the_generators_state_decides_the_views() -> None:
 
 def test_each_item_and_each_view_gets_its_own_parameters() -> None:
     same = pixels(1).expand(6, -1, -1, -1)
-    views = torch.cat(ImageViews([ViewSpec(jitter=1.0)], 16)(same, seeded()))
+    views = torch.cat(ImageViews([ImageView(jitter=1.0)], 16)(same, seeded()))
     assert len(torch.unique(views.flatten(1), dim=0)) == 12
 
 
 def test_parameters_are_drawn_with_their_probabilities_and_ranges() -> None:
     n = 4000
-    spec = ViewSpec(flip=0.5, jitter=0.8, gray=0.2, blur=0.3, solarise=0.1, brightness=1.5, sigma=(0.5, 1.5))
+    spec = ImageView(flip=0.5, jitter=0.8, gray=0.2, blur=0.3, solarise=0.1, brightness=1.5, sigma=(0.5, 1.5))
     drawn = draw(spec, n, 32, 32, seeded())
     for name in OFF:
         p = getattr(spec, name)
@@ -230,7 +230,7 @@ def test_a_view_depends_on_its_item_and_its_parameters_only(size: int) -> None:
 
 @pytest.mark.parametrize("only", [None, "flip", "jitter", "gray", "blur", "solarise"])
 def test_every_operation_works_alone(only: str | None) -> None:
-    spec = ViewSpec().changed(OFF | ({only: 1.0} if only else {}))
+    spec = ImageView().changed(OFF | ({only: 1.0} if only else {}))
     assert all(view.isfinite().all() for view in ImageViews([spec], 16)(pixels(4), seeded()))
 
 
@@ -248,11 +248,11 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize("changes", REFUSED + OUT_OF_RANGE, ids=str)
 def test_an_unknown_or_impossible_option_is_refused_in_one_line(changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as refusal:
-        ViewSpec().changed(changes)
+        ImageView().changed(changes)
     assert next(iter(changes)) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_changes_are_made_and_written_back() -> None:
-    spec = ViewSpec().changed({"count": 4, "scale": [0.3, 0.9]})
+    spec = ImageView().changed({"count": 4, "scale": [0.3, 0.9]})
     assert (spec.count, spec.scale, spec.hue) == (4, (0.3, 0.9), 0.1)
-    assert ViewSpec().changed(spec.to_dict()) == spec
+    assert ImageView().changed(spec.to_dict()) == spec

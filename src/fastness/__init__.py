@@ -9,8 +9,19 @@ from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> object:
+    """Import what needs scikit-learn only when it is asked for."""
+    if name == "ContrastiveEncoder":
+        from fastness.estimator import ContrastiveEncoder
+
+        return ContrastiveEncoder
+    raise AttributeError(f"module 'fastness' has no attribute '{name}'")
+
+
 __all__ = [
     "BadInput",
+    "ContrastiveEncoder",
     "Failure",
     "FastnessError",
     "GateRefused",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def new_run_folder(method: str) -> Path:
     """Return ``runs/<time>-<method>`` that does not exist yet."""
-    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{method}"
+    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{'train' if method == 'auto' else method}"
     folder, number = base, 1
     while folder.exists():
         number += 1
@@ -30,8 +30,8 @@ def new_run_folder(method: str) -> Path:
 def train(
     data: Any,
     *,
-    method: str = "simclr",
-    encoder: str | nn.Module = "resnet18",
+    method: str = "auto",
+    encoder: str | nn.Module = "auto",
     out: str | Path | None = None,
     columns: dict[str, str | None] | None = None,
     loggers: Sequence[str] = (),
@@ -45,7 +45,7 @@ def train(
     Args:
         data: a folder, archive, file, array, torch dataset …; see `open_data`. Of a set with splits only
             ``train`` is learnt from.
-        method: ``simclr``, ``moco``, ``byol``, ``supervised``.
+        method: ``simclr``, ``moco``, ``byol``, ``supervised`` …; ``fastness methods`` lists them.
         encoder: a name (``resnet18``, ``vit-tiny``, ``timm:NAME``) or a module ``[B, 3, S, S] -> [B, D]``.
         out: the run's folder; default ``runs/<time>-<method>``. An unfinished run of the same recipe there is
             resumed.

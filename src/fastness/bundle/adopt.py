@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from fastness.bundle.bundle import Bundle, load, write
 from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.data.manifest import Manifest
-from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.encoders import Encoder, build
 from fastness.encoders.backbones import read_weights, timm_spec
+from fastness.encoders.image import ImageSpec
 
 
 def adopt(
@@ -26,7 +28,8 @@ def adopt(
     """Make a bundle of an encoder that was trained elsewhere.
 
     Args:
-        name: ``timm:NAME``, or one of our backbones (``resnet18`` …) whose weights are given.
+        name: ``timm:NAME``, one of our backbones (``resnet18`` …) whose weights are given, or a folder that
+            sentence-transformers or transformers saved.
         out: folder of the new bundle.
         weights: ``.safetensors`` or a torch file with a state dict; prefixes such as ``module.`` or
             ``backbone.`` and classifier layers are put aside.
@@ -37,10 +40,12 @@ def adopt(
     Raises:
         BadInput: unknown name, or the weights do not fit; names what is missing.
     """
+    if Path(name).is_dir():
+        return _adopt_folder(Path(name), out, size)
     if name.startswith("timm:"):
         spec = timm_spec(name.removeprefix("timm:"), size)
     else:
-        spec = EncoderSpec(
+        spec = ImageSpec(
             name, size or 224, {} if width is None else {"width": width}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         )
     encoder = build(spec)
@@ -52,6 +57,23 @@ def adopt(
         raise BadInput(f"{name}: give its weights with --weights FILE, or --pretrained to let timm download them")
     nothing = Manifest([], np.zeros((0, 32), np.uint8))
     write(out, encoder, _origin(name, weights), nothing)
+    return load(out)
+
+
+def _adopt_folder(folder: Path, out: Path, size: int | None) -> Bundle:
+    """Make a bundle of a folder with a transformer, its tokenizer and its pooling; none of its code is run."""
+    from fastness.encoders.sentence_transformers import read_folder
+
+    spec, weights = read_folder(folder)
+    encoder = build(replace(spec, size=size or spec.size))
+    wanted = encoder.weights()
+    weights = {k.removeprefix("bert.") if k not in wanted else k: v for k, v in weights.items()}
+    missing = [k for k in wanted if k not in weights and "pooler" not in k]
+    if missing:
+        raise BadInput(f"{folder}: its weights lack {len(missing)} of {len(wanted)} tensors, e.g. {missing[0]}")
+    encoder.load_weights({k: weights.get(k, t) for k, t in wanted.items()})
+    origin = {"method": "adopted", "encoder": spec.name, "weights": f"folder {folder.name}"}
+    write(out, encoder, origin, Manifest([], np.zeros((0, 32), np.uint8)))
     return load(out)
 
 

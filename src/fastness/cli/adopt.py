@@ -24,6 +24,6 @@ def adopt(
 
     bundle = make(name, out, weights=weights, size=size, width=width, pretrained=pretrained)
     if json:
-        options.print_json({"bundle": str(bundle.path), "id": bundle.id, "dim": bundle.dim, "size": bundle.size})
+        options.print_json({"bundle": str(bundle.path), "id": bundle.id, "dim": bundle.dim})
     else:
         print(f"bundle     {bundle.path}\nid         {bundle.id}")

@@ -50,9 +50,7 @@ def demo(
     report = evaluate(run.bundle, dataset, say=lambda text: print(text, file=sys.stderr))
     query = folder / "query.png"
     _save_first(dataset.split("test"), query)
-    sheet = search(run.bundle, dataset.split("train"), query, 11).contact_sheet(
-        folder / "search.png", query.read_bytes()
-    )
+    sheet = search(run.bundle, dataset.split("train"), query, 11).contact_sheet(folder / "search.png")
     if json:
         measured = [m.to_dict() for m in report.evidence.measurements]
         found = {"bundle": str(run.bundle), "report": str(report.html), "search": str(sheet), "measurements": measured}

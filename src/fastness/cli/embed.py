@@ -10,6 +10,7 @@ import typer
 from fastness.cli import options
 
 
+@options.takes_columns
 def embed(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Folder, archive, file or name of a data set.")],
@@ -17,24 +18,21 @@ def embed(
         "embeddings.parquet"
     ),
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
-    image: options.Image = None,
-    label: options.Label = None,
-    split: options.Split = None,
-    group: options.Group = None,
+    precision: Annotated[str, typer.Option(help="float32; bf16; auto: bf16 where the hardware has it.")] = "float32",
     json: options.Json = False,
+    *,
+    columns: options.Columns,
 ) -> None:
     """Write the embeddings of DATA; damaged items are left out and listed beside the file."""
     from fastness.bundle import load
     from fastness.core.errors import BadInput
     from fastness.core.files import atomic_path
-    from fastness.data import open_data
     from fastness.data.manifest import printable
 
     if out.suffix not in {".parquet", ".npy"}:
         raise BadInput(f"--out {out}: give a name that ends in .parquet or .npy")
-    embedded = load(bundle).embed_dataset(
-        open_data(data, **options.columns(image, label, split, group)), normalize=normalize
-    )
+    loaded = load(bundle)
+    embedded = loaded.embed_dataset(loaded.open(data, **columns), normalize=normalize, precision=precision)
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastness.evaluation import Report
 
 
+@options.takes_columns
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Labelled data; its test split is measured, or a quarter held out.")],
@@ -24,11 +25,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for evidence and report.  [default: within the bundle]")
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    image: options.Image = None,
-    label: options.Label = None,
-    split: options.Split = None,
-    group: options.Group = None,
     json: options.Json = False,
+    *,
+    columns: options.Columns,
 ) -> None:
     """Measure BUNDLE on DATA: evidence with protocols and intervals, and report.html."""
     from fastness.evaluation import evaluate as measure
@@ -41,7 +40,7 @@ def evaluate(
         out=out,
         seed=seed,
         say=lambda text: print(text, file=sys.stderr),
-        **options.columns(image, label, split, group),
+        **columns,
     )
     if json:
         options.print_json(

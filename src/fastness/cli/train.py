@@ -11,22 +11,26 @@ import typer
 from fastness.cli import options
 
 
+@options.takes_columns
 def train(
     data: Annotated[
         str,
         typer.Argument(metavar="DATA|RECIPE", help="Folder, archive, file or name of a data set; or a recipe (.yaml)."),
     ],
     method: Annotated[
-        str | None, typer.Option(help="How it learns; fastness methods lists all.  [default: simclr]")
+        str | None, typer.Option(help="How it learns; fastness methods lists all.  [default: chosen for the data]")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="resnet18|34|50, vit-tiny|small, timm:NAME.  [default: resnet18]")
+        str | None,
+        typer.Option(
+            help="Images: resnet18|34|50, vit-tiny|small, timm:NAME; texts: transformer, static; tables: mlp, ft-transformer.  [default: chosen for the data]"
+        ),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the first ResNet stage.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first stage, or width throughout.")] = None,
     stem: Annotated[str | None, typer.Option(help="small or imagenet.")] = None,
     init: Annotated[str | None, typer.Option(help="Start from this bundle, or timm:NAME.")] = None,
     unfreeze: Annotated[int | None, typer.Option(help="With --init: train only the last N blocks.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the pictures in pixels, or most tokens of a text.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the data.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
     budget: Annotated[str | None, typer.Option(help="Length in time, e.g. 10m.")] = None,
@@ -45,6 +49,9 @@ def train(
     view: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the views, e.g. --view flip=0.")
     ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the network, e.g. --network layers=6.")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the method, e.g. --option queue=8192.")
     ] = None,
@@ -58,11 +65,9 @@ def train(
         bool, typer.Option("--stop-on-collapse", help="End when the embeddings collapse.")
     ] = False,
     log: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, mlflow, wandb.")] = None,
-    image: options.Image = None,
-    label: options.Label = None,
-    split: options.Split = None,
-    group: options.Group = None,
     json: options.Json = False,
+    *,
+    columns: options.Columns,
 ) -> None:
     """Train an encoder on DATA and write a bundle; what is not given is chosen for the hardware."""
     asked: dict[str, Any] = {
@@ -90,6 +95,7 @@ def train(
         "seed": seed,
         "compile": compile or None,
         "views": _changes(view, "--view"),
+        "network": _changes(network, "--network"),
         "options": {**_changes(option, "--option"), **({"loss": loss} if loss else {})},
     }
     asked = {name: value for name, value in asked.items() if value not in (None, {})}
@@ -97,7 +103,7 @@ def train(
     from fastness.core.recipe import Recipe, seconds
 
     data, saved = _recipe_file(data)
-    for name in ("views", "options"):
+    for name in ("views", "options", "network"):
         if isinstance(saved.get(name), dict) and name in asked:
             asked[name] = {**saved[name], **asked[name]}
     recipe = Recipe.parse({**saved, **asked}, "options" if not saved else "recipe and options")
@@ -111,7 +117,7 @@ def train(
         data,
         recipe,
         out or new_run_folder(recipe.method),
-        columns=options.columns(image, label, split, group),
+        columns=columns,
         settings=Settings(saving, stop_on_collapse),
         loggers=log,
         display=Display(quiet=json),

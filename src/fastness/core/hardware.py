@@ -29,6 +29,15 @@ def cpu_has_fast_bf16() -> bool:
     return {"amx_bf16", "amx_tile"} <= _cpu_info()[1]
 
 
+def fast_bf16(device: str) -> bool:
+    """Whether a kind of device (``cpu``, ``cuda``) computes faster in bfloat16 here."""
+    if device == "cpu":
+        return cpu_has_fast_bf16()
+    import torch
+
+    return device == "cuda" and torch.cuda.is_bf16_supported()
+
+
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -36,15 +36,18 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: str = Field("simclr", description="how the encoder learns")
-    encoder: str = Field("resnet18", description="resnet18|34|50, vit-tiny|small, or timm:NAME")
-    width: int | None = Field(None, ge=1, le=1024, description="channels of the first ResNet stage / ViT width")
+    method: str = Field("auto", description="how the encoder learns")
+    encoder: str = Field("auto", description="the network by name; see fastness train --help")
+    width: int | None = Field(None, ge=1, le=1024, description="channels of the first stage, or width throughout")
+    network: dict[str, Any] = Field(default_factory=dict, description="changes to the encoder's own options")
     stem: Literal["small", "imagenet"] | None = Field(None, description="first layers of a ResNet")
     init: str | None = Field(None, description="start from this bundle's weights, or timm:NAME")
     unfreeze: int | None = Field(
         None, ge=0, description="train only the last N blocks (0: the head alone); default all"
     )
-    size: int | None = Field(None, ge=8, le=1024, description="side of the square image in pixels")
+    size: int | None = Field(
+        None, ge=8, le=1024, description="side of the square image in pixels, or most tokens of a text"
+    )
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, gt=0)
     budget: str | None = Field(None, description="wall time such as 10m; decides the number of steps")

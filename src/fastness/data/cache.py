@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,13 @@ from fastness.core.files import cache_root, disk_errors, write_json
 from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset
 from fastness.data.decode import DamagedItem, decode
+from fastness.data.items import Floats, Positions, Progress
 
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[int, int], None]
-"""Called with (items done, items in all) now and then."""
+RESIDENT_BYTES = 8 << 30
+"""Pictures up to this size are kept on the accelerator."""
 
 _UNREAD = "cannot be read"  # the storage's doing, unlike damage; tried again the next time
 _VERSION = 1  # raise when decoding or resizing changes, so that old caches are not used
@@ -50,24 +51,47 @@ class DecodedImages:
     dataset: Dataset
     size: int
     pixels: npt.NDArray[np.uint8]
+    resident: torch.Tensor | None = None  # the dataset's own items in order, on an accelerator
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def batch(self, positions: npt.NDArray[np.int64]) -> torch.Tensor:
+    def batch(self, positions: Positions) -> torch.Tensor:
         """Return items at ``positions`` of the dataset as a uint8 tensor ``[B, 3, size, size]``."""
         import torch
 
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(positions).to(self.resident.device)]
         return torch.from_numpy(self.pixels[self.dataset.rows[positions]])
 
-    def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """Yield all items in order as uint8 tensors ``[<= size, 3, S, S]``."""
+    def batches(self, size: int) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """Yield all items in order, uint8 ``[<= size, 3, S, S]``, with their positions."""
         for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
+            positions = np.arange(start, min(start + size, len(self)))
+            yield positions, self.batch(positions)
 
     def select(self, rows: npt.NDArray[np.generic]) -> DecodedImages:
         """Return the pictures at ``rows`` (positions or a mask)."""
         return DecodedImages(self.dataset.select(rows), self.size, self.pixels)
+
+    def on(self, device: torch.device) -> DecodedImages:
+        """See `Items.on`."""
+        import torch
+
+        if device.type == "cpu" or len(self) * 3 * self.size**2 > RESIDENT_BYTES:
+            return self
+        return replace(self, resident=torch.cat([batch for _, batch in self.batches(4096)]).to(device))
+
+    def plain(self, known: DecodedImages) -> Floats:
+        """Return the pixels, at most 18 × 18 of each channel (shrunk by averaging)."""
+        import torch
+
+        side = min(self.size, 18)
+        parts = [
+            torch.nn.functional.interpolate(batch.float() / 255, size=(side, side), mode="area").flatten(1)
+            for _, batch in self.batches(1000)
+        ]
+        return torch.cat(parts).numpy()
 
 
 def decoded(dataset: Dataset, size: int, progress: Progress | None = None) -> DecodedImages:

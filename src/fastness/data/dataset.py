@@ -24,8 +24,9 @@ Rows = npt.NDArray[np.int64]
 class Payloads(Protocol):
     """Where a dataset's raw items are read from, by their number in the manifest; safe in threads."""
 
-    def read(self, row: int) -> bytes | npt.NDArray[Any]:
-        """Return the encoded bytes of item ``row``, or its pixels as an array ``[H, W]`` or ``[H, W, C]``."""
+    def read(self, row: int) -> Any:
+        """Return item ``row``: encoded bytes or pixels ``[H, W]`` or ``[H, W, C]`` of a picture, a text, a table's
+        cells by column, or of a thing with sides what each side reads."""
         ...
 
 
@@ -58,10 +59,15 @@ class Dataset:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, payloads: Payloads, quarantine: Sequence[Quarantined] = (), ignored: int = 0
+        cls,
+        manifest: Manifest,
+        payloads: Payloads,
+        quarantine: Sequence[Quarantined] = (),
+        ignored: int = 0,
+        modality: str = "image",
     ) -> Dataset:
         """Return the dataset of all items of ``manifest``."""
-        return cls(manifest, payloads, np.arange(len(manifest)), tuple(quarantine), ignored)
+        return cls(manifest, payloads, np.arange(len(manifest)), tuple(quarantine), ignored, modality)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,6 +80,11 @@ class Dataset:
     @property
     def _in_order(self) -> bool:
         return bool(np.array_equal(self.rows, np.arange(len(self.whole))))
+
+    @property
+    def sides(self) -> int:
+        """How many columns an item has that each could be embedded."""
+        return len(getattr(self.payloads, "sides", ())) or 1
 
     @property
     def fingerprint(self) -> str:

@@ -30,6 +30,7 @@ class Manifest:
         class_names: names of the classes, by index.
         splits: name of each item's split, ``""`` where none; ``None`` if the source has no splits.
         groups: key of what must stay together in a split (a person, a product); ``None`` if not given.
+        scores: how alike the sides of each item are, float64 ``[N]``, NaN where unknown; ``None`` without.
         source: the address the items were opened from.
         licence: the licence if the source states one.
     """
@@ -40,6 +41,7 @@ class Manifest:
     class_names: tuple[str, ...] = ()
     splits: npt.NDArray[np.str_] | None = None
     groups: npt.NDArray[np.str_] | None = None
+    scores: npt.NDArray[np.float64] | None = None
     source: str = ""
     licence: str | None = None
 
@@ -48,7 +50,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all items' hashes, labels and splits: the same content gives the same fingerprint.
+        """SHA-256 over all items' hashes, labels, splits and scores: the same content gives the same fingerprint.
 
         Names and places do not count, so a folder and the zip of it agree.
         """
@@ -59,6 +61,8 @@ class Manifest:
             digest.update(json.dumps(self.class_names).encode() + self.labels.astype("<i8").tobytes())
         if self.splits is not None:
             digest.update("\0".join(self.splits.tolist()).encode("utf-8", "surrogateescape"))
+        if self.scores is not None:
+            digest.update(b"scores" + self.scores.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def select(self, rows: npt.NDArray[np.int64]) -> Manifest:
@@ -70,6 +74,7 @@ class Manifest:
             class_names=self.class_names,
             splits=None if self.splits is None else self.splits[rows],
             groups=None if self.groups is None else self.groups[rows],
+            scores=None if self.scores is None else self.scores[rows],
             source=self.source,
             licence=self.licence,
         )

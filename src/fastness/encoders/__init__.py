@@ -1,5 +1,5 @@
 """What turns items into vectors, each with its declared preprocessing."""
 
-from fastness.encoders.encoder import Encoder, EncoderSpec, build
+from fastness.encoders.encoder import MODALITIES, Encoder, Modality, Spec, build, modality, read_spec, ready
 
-__all__ = ["Encoder", "EncoderSpec", "build"]
+__all__ = ["MODALITIES", "Encoder", "Modality", "Spec", "build", "modality", "read_spec", "ready"]

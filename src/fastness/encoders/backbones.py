@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from fastness.core.errors import BadInput
-from fastness.encoders.encoder import BACKBONES, EncoderSpec
+from fastness.encoders.image import BACKBONES, ImageSpec
 from fastness.encoders.resnet import resnet
 
 _VIT = {"vit-tiny": (192, 3, 6), "vit-small": (384, 6, 12)}  # width, heads, depth
 
 
-def _resnet(spec: EncoderSpec) -> nn.Module:
+def _resnet(spec: ImageSpec) -> nn.Module:
     options: dict[str, Any] = {"width": 64, "stem": "small" if spec.size <= 64 else "imagenet"}
     _refuse_unknown(spec, options)
     options |= spec.options
@@ -24,7 +24,7 @@ def _resnet(spec: EncoderSpec) -> nn.Module:
     return resnet(int(spec.name.removeprefix("resnet")), **options)
 
 
-def _vit(spec: EncoderSpec) -> nn.Module:
+def _vit(spec: ImageSpec) -> nn.Module:
     """A ViT with mean pooling that takes views of any size that its patches divide.
 
     ``width`` changes the embedding's width (a multiple of 64 channels a head); ``patch`` is an eighth of the
@@ -58,7 +58,7 @@ def _vit(spec: EncoderSpec) -> nn.Module:
     return net  # type: ignore[no-any-return]
 
 
-def _refuse_unknown(spec: EncoderSpec, known: dict[str, Any]) -> None:
+def _refuse_unknown(spec: ImageSpec, known: dict[str, Any]) -> None:
     for name in spec.options:
         if name not in known:
             raise BadInput(f"{spec.name} has no option '{name}'; it has: {', '.join(known)}")
@@ -71,7 +71,7 @@ for _name in _VIT:
 
 
 @BACKBONES.register("timm")
-def timm_backbone(spec: EncoderSpec) -> nn.Module:
+def timm_backbone(spec: ImageSpec) -> nn.Module:
     """Return timm's model without its classifier, not pretrained; see `adopt` for weights.
 
     Raises:
@@ -91,14 +91,14 @@ def timm_backbone(spec: EncoderSpec) -> nn.Module:
     return net  # type: ignore[no-any-return]
 
 
-def timm_spec(name: str, size: int | None = None) -> EncoderSpec:
+def timm_spec(name: str, size: int | None = None) -> ImageSpec:
     """Return the spec of ``timm:name`` with the input size and normalisation that timm states for it."""
     import timm
 
-    timm_backbone(EncoderSpec(f"timm:{name}", 224))  # says what is wrong with the name
+    timm_backbone(ImageSpec(f"timm:{name}", 224))  # says what is wrong with the name
     config = timm.get_pretrained_cfg(name)
     known: dict[str, Any] = {} if config is None else config.to_dict()
-    return EncoderSpec(
+    return ImageSpec(
         f"timm:{name}",
         size or int(known.get("input_size", (3, 224, 224))[-1]),
         mean=tuple(known.get("mean", (0.485, 0.456, 0.406))),

@@ -1,103 +1,171 @@
-"""The encoder: a backbone with its declared preprocessing, built from a description that JSON can hold."""
+"""What every encoder is, whatever its modality: a backbone and preprocessing, described by values of JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from fastness.core.errors import BadInput
+from fastness.core.recipe import Recipe
 from fastness.core.registry import Registry
-from fastness.data.square import centred_square
+from fastness.data import Dataset
+from fastness.data.items import Items, Positions, Progress
+from fastness.data.sides import side_by_side, sides_of
 
-Backbone = nn.Module
-Builder = Callable[["EncoderSpec"], Backbone]
-
-# name -> module. Each module registers a function from a spec to a backbone that has ``dim``.
-BACKBONES: Registry[Builder] = Registry(
-    "encoder",
-    "fastness.encoders",
-    {
-        "resnet18": "backbones",
-        "resnet34": "backbones",
-        "resnet50": "backbones",
-        "vit-tiny": "backbones",
-        "vit-small": "backbones",
-        "timm": "backbones",  # timm:NAME
-    },
-)
+Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
+class Spec(ABC):
     """All that is needed to build an encoder again, weights aside.
 
     Attributes:
-        name: a registered backbone, ``timm:NAME``, or ``module`` for a module of the user's own.
-        size: side in pixels of the square that items are resized to.
-        options: the backbone's own options (width, stem, …).
-        mean, std: normalisation of each channel on [0, 1].
+        name: which backbone.
     """
 
     name: str
-    size: int
-    options: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    modality: ClassVar[str]
+    weights_file: ClassVar[str] = "weights.safetensors"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        values = asdict(self)
-        values["resize"] = "largest centred square, bilinear with antialiasing, uint8"
-        return values
+        return {"modality": self.modality, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderSpec:
-        """Read what `to_dict` wrote."""
-        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-        return cls(**{**known, "mean": tuple(known["mean"]), "std": tuple(known["std"])})
+    def from_dict(cls, values: Mapping[str, Any], files: Files) -> Self:
+        """Read what `to_dict` and `files` gave."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Further files that the bundle's core holds for this encoder, by name."""
+        return {}
+
+    def of_sides(self, names: Iterable[str]) -> dict[str, Spec]:
+        """Return the description of what encodes each side of things with several; one may serve all."""
+        return dict.fromkeys(names, self)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A backbone and its preprocessing.
 
-    ``forward`` takes normalised floats ``[B, 3, S, S]`` and returns features float32 ``[B, dim]``;
-    ``preprocess`` makes such a batch of uint8 images of any size. In eval mode an item's features do not
-    depend on what else is in the batch.
+    ``forward`` takes what ``preprocess`` gives and returns features float32 ``[B, dim]``. In eval mode an item's
+    features do not depend on what else is in the batch.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
+    def __init__(self, backbone: nn.Module, spec: Spec) -> None:
         super().__init__()
         self.backbone = backbone
         self.spec = spec
         self.dim = int(backbone.dim)  # type: ignore[arg-type]
         self._frozen: list[nn.Module] = []
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
-    def train(self, mode: bool = True) -> Encoder:
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return next(self.parameters(), torch.zeros(0)).device
+
+    def side(self, name: str) -> Encoder:
+        """Return what encodes one side of things with several: here the encoder itself."""
+        return self
+
+    # --- from items to batches --------------------------------------------------------------------
+
+    @abstractmethod
+    def prepare(self, dataset: Dataset, progress: Progress | None = None) -> Items:
+        """Return a data set's items made ready for this encoder; damaged ones are in the quarantine."""
+
+    def direct(self, dataset: Dataset, size: int) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """Yield every item once as batches, kept nowhere.
+
+        Raises:
+            BadInput: an item is damaged; names its position.
+        """
+        items = self.prepare(dataset)
+        if len(items) < len(dataset):
+            position = next(i for i, row in enumerate(dataset.rows) if row not in items.dataset.rows)
+            reason = items.dataset.quarantine[-1].reason
+            raise BadInput(f"item {position}: {reason}; leave it out or mend it")
+        yield from items.batches(size)
+
+    def asked(self, query: str) -> Any:
+        """Return what a source would read for the item that a query names or is.
+
+        Raises:
+            BadInput: it is nothing that this encoder takes.
+        """
+        raise BadInput(f"--query: {self.spec.modality}s cannot be asked for by a line of text")
+
+    # --- from batches to features -----------------------------------------------------------------
+
+    def preprocess(self, batch: torch.Tensor) -> torch.Tensor:
+        """A batch of items to what ``forward`` takes; tensor operations only."""
+        return batch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Preprocessed items to features ``[B, dim]``, never narrower than float32, not L2-normalised."""
+        out: torch.Tensor = self.backbone(x)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def of_views(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return features ``[B, V, D]``; views of equal size go through the backbone together."""
+        features: list[torch.Tensor] = []
+        start = 0
+        while start < len(views):
+            stop = start
+            while stop < len(views) and views[stop].shape == views[start].shape:
+                stop += 1
+            together: torch.Tensor = self(torch.cat(list(views[start:stop])))
+            features += together.chunk(stop - start)
+            start = stop
+        return torch.stack(features, 1)
+
+    def pretext(self, name: str) -> nn.Module:
+        """Return the part that a task of prediction adds to this encoder: from preprocessed items to errors ``[B]``.
+
+        Its ``forward`` takes the encoder and a preprocessed batch and returns features ``[B, dim]`` and the error of
+        each item, ``[B]``.
+
+        Args:
+            name: ``masked``: guess what was hidden; ``denoise``: say the whole item again from its vector alone.
+
+        Raises:
+            BadInput: there is no such task for this modality.
+        """
+        raise BadInput(f"--method {name}: no such task for {self.spec.modality}s; see fastness methods")
+
+    def untrained(self) -> Encoder:
+        """Return an encoder of the same kind whose weights are random."""
+        module = copy.deepcopy(self.backbone) if self.spec.name == "module" else None
+        for part in module.modules() if module else ():
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        return build(self.spec, module)
+
+    # --- weights ----------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return what the bundle keeps, on CPU."""
+        return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in self.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take what `weights` gave."""
+        self.load_state_dict(dict(weights))
+
+    def train(self, mode: bool = True) -> Self:
         """Set training mode, except for what is frozen: its batch statistics are not to drift."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
-
-    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 ``[B, 3, H, W]`` to normalised float32 ``[B, 3, size, size]``."""
-        square = centred_square(images, self.spec.size)
-        out = square.float().div_(255).sub_(self.mean).div_(self.std)
-        return out.contiguous(memory_format=torch.channels_last)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised images to features ``[B, dim]``, never narrower than float32, not L2-normalised."""
-        out: torch.Tensor = self.backbone(x)
-        return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def freeze_all_but(self, last: int) -> None:
         """Let only the last ``last`` blocks of the backbone learn.
@@ -118,39 +186,94 @@ class Encoder(nn.Module):
         self._frozen = [module for module in self.modules() if module not in inner | outer]
 
 
-def build(spec: EncoderSpec, module: nn.Module | None = None) -> Encoder:
+class Modality(ABC):
+    """One kind of data: how its encoders are chosen, described, fitted and built. One file, one line to register.
+
+    Attributes:
+        called: what its items are called.
+        unit: of the recipe's ``size``.
+    """
+
+    called: ClassVar[str] = "items"
+    unit: ClassVar[str] = ""
+
+    @abstractmethod
+    def choose(self, recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec | None) -> dict[str, Any]:
+        """Return the recipe's fields that the data decide: encoder, its size and width.
+
+        Args:
+            recipe: what was asked; a field that is set there is left alone.
+            init: the encoder whose weights are the start; what it says then holds.
+        """
+
+    def training(self, recipe: Recipe) -> dict[str, Any]:
+        """Return how its encoders train best where that differs from the method's defaults.
+
+        ``batch_size``, ``optimizer``, ``weight_decay``, ``temperature``, and ``rates``: the peak learning rate by
+        optimiser.
+        """
+        return {}
+
+    @abstractmethod
+    def fit(self, recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Spec:
+        """Choose the preprocessing by the training items, and return it with the network's description."""
+
+    @abstractmethod
+    def draft(self, recipe: Recipe, dataset: Dataset) -> Spec:
+        """Return, at once, the spec of an encoder like the one that `fit` will describe, to try the options on."""
+
+    def refit(self, spec: Any, recipe: Recipe) -> Spec:
+        """Return the spec of an encoder that goes on learning, where the recipe asks for changes."""
+        kept: Spec = spec
+        return kept
+
+    @abstractmethod
+    def read(self, values: Mapping[str, Any], files: Files) -> Spec:
+        """Return the spec that a bundle holds."""
+
+    @abstractmethod
+    def build(self, spec: Any, module: nn.Module | None = None) -> Encoder:
+        """Return a freshly initialised encoder."""
+
+    @abstractmethod
+    def dataset(self, items: Any) -> Dataset:
+        """Return the data set of a list or array of items."""
+
+
+MODALITIES: Registry[type[Modality]] = Registry(
+    "modality", "fastness.encoders", {"image": "image", "text": "text", "table": "table", "sides": "sides"}
+)
+
+
+def modality(name: str) -> Modality:
+    """Return the modality called ``name``."""
+    return MODALITIES.get(name)()
+
+
+def ready(encoder: Encoder, dataset: Dataset, progress: Progress | None = None) -> Items:
+    """Return a data set's items made ready for an encoder, whether each has one side or several of the same kind."""
+    if dataset.sides == 1 or dataset.modality == encoder.spec.modality:
+        return encoder.prepare(dataset, progress)
+    strange = next((s for s in sides_of(dataset).values() if s.modality != encoder.spec.modality), None)
+    if strange is not None:
+        raise BadInput(f"{dataset.whole.source}: a side holds {strange.modality}s, not {encoder.spec.modality}s")
+    return side_by_side(dataset, {name: partial(encoder.prepare, progress=progress) for name in sides_of(dataset)})
+
+
+def build(spec: Spec, module: nn.Module | None = None) -> Encoder:
     """Return a freshly initialised encoder.
 
     Args:
         spec: what to build.
-        module: the backbone itself, for ``spec.name == "module"``: any module from ``[B, 3, S, S]`` to
-            ``[B, D]``.
+        module: the backbone itself, for ``spec.name == "module"``.
 
     Raises:
         BadInput: an unknown name, or options the backbone does not have.
     """
-    if spec.name == "module":
-        if module is None:
-            raise BadInput("this encoder is a module of your own; give it: fs.load(path, encoder=module)")
-        return Encoder(_with_dim(module, spec.size), spec)
-    return Encoder(BACKBONES.get(spec.name.partition(":")[0])(spec), spec)
+    return modality(spec.modality).build(spec, module)
 
 
-def _with_dim(module: nn.Module, size: int) -> nn.Module:
-    if not isinstance(getattr(module, "dim", None), int):
-        training = module.training
-        with torch.no_grad():
-            out = module.eval()(torch.zeros(2, 3, size, size))
-        module.train(training)
-        if out.ndim != 2 or len(out) != 2:
-            raise BadInput(f"the module gives {tuple(out.shape)} for [2, 3, {size}, {size}]; it should give [2, D]")
-        module.dim = out.shape[1]
-    return module
-
-
-def pixel_statistics(pixels: torch.Tensor) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and standard deviation of each channel of uint8 ``[N, 3, H, W]`` on [0, 1], to 4 digits."""
-    values = pixels.float().div(255)
-    mean = [round(float(v), 4) for v in values.mean((0, 2, 3))]
-    std = [round(max(float(v), 0.02), 4) for v in values.std((0, 2, 3))]
-    return tuple(mean), tuple(std)
+def read_spec(values: Mapping[str, Any], files: Files) -> Spec:
+    """Return the spec that `Spec.to_dict` and `Spec.files` described."""
+    spec: Spec = modality(str(values["modality"])).read(values, files)
+    return spec

@@ -10,7 +10,6 @@ from typing import Any
 from fastness import bundle as bundles
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
-from fastness.data import open_data
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import report
 from fastness.evaluation.checks import CHECKS, Findings
@@ -66,20 +65,21 @@ def evaluate(
         bundle = bundles.load(bundle)
     names = list(dict.fromkeys(checks)) if checks else list(CHECKS)
     kinds = {name: CHECKS.get(name) for name in names}
-    subject = Subject.of(bundle, open_data(data, **columns), seed)
+    subject = Subject.of(bundle, bundle.open(data, **columns), seed)
     findings: dict[str, Findings] = {}
     skipped: dict[str, str] = {}
     for name, kind in kinds.items():
-        if kind.needs_labels and not subject.has_labels:
+        check = kind()
+        missing = check.missing(subject)
+        if missing is not None:
             if checks:
                 raise BadInput(
-                    f"{subject.test.dataset.whole.source}: check '{name}' needs a label on every item; "
-                    "leave it out or name the column with --label"
+                    f"{subject.test.dataset.whole.source}: check '{name}' {missing}; leave it out or name the column"
                 )
-            skipped[name] = "needs labels"
+            skipped[name] = missing
             continue
         say(f"{name} …")
-        findings[name] = kind().run(subject)
+        findings[name] = check.run(subject)
     with disk_errors(out or bundle.path):
         folder = out or evidences.new_folder(bundle.path, subject.data)
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastness.core import hardware
 from fastness.core.files import atomic_path, sha256_file, write_json, write_text
+from fastness.data import Dataset
 from fastness.evaluation.checks import Findings
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
@@ -56,7 +57,7 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
     write_text(folder / "measurements.jsonl", "".join(line + "\n" for line in lines))
     for name, found in findings.items():
         if found.items:
-            _write_items(folder / f"{name}.parquet", subject, found.items)
+            _write_items(folder / f"{name}.parquet", found.dataset or subject.test.dataset, found.items)
     about = {
         "bundle": subject.bundle.id,
         "data": subject.test.dataset.whole.source,
@@ -89,11 +90,11 @@ def _overlap(subject: Subject) -> dict[str, int]:
     return {"held_out_items_seen_in_training": sum(item in known for item in held)}
 
 
-def _write_items(path: Path, subject: Subject, columns: dict[str, Any]) -> None:
+def _write_items(path: Path, dataset: Dataset, columns: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    hashes = subject.test.dataset.manifest.hashes
+    hashes = dataset.manifest.hashes
     table = {"sha256": pa.array([row.tobytes() for row in hashes], pa.binary(32))}
     table |= {name: pa.array(np.asarray(values)) for name, values in columns.items()}
     with atomic_path(path) as temporary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fastness.core.seeds import numpy_generator
+from fastness.data.show import shown, thumbnail
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.subject import Subject
 from fastness.index import VectorIndex
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 _NAMES = {
     "encoder": "this encoder",
     "untrained": "untrained network",
-    "raw_pixels": "raw pixels",
+    "raw": "raw items",
     "from_scratch": "trained from scratch",
 }
-_COLOURS = {"encoder": "#0b6e4f", "untrained": "#a0a0a0", "raw_pixels": "#d98e04", "from_scratch": "#5b5ea6"}
+_COLOURS = {"encoder": "#0b6e4f", "untrained": "#a0a0a0", "raw": "#d98e04", "from_scratch": "#5b5ea6"}
 
 
 def few_label(evidence: Evidence) -> str:
@@ -86,17 +88,28 @@ def curves(run: Path) -> str:
 
 
 def gallery(subject: Subject, rows: int = 8, neighbours: int = 8) -> str:
-    """Held-out items and their nearest fitting items, as one picture: the first column asks."""
+    """Held-out items, each with its nearest fitting items: pictures as one picture, texts as a table."""
     chosen = numpy_generator(subject.seed, "gallery").permutation(len(subject.test))[:rows]
     _, nearest = VectorIndex(subject.fit_vectors, exact=True).search(subject.test_vectors[chosen], neighbours)
+    lines = [
+        [shown(subject.test.dataset, int(query)), *(shown(subject.fit.dataset, int(i)) for i in found)]
+        for query, found in zip(chosen, nearest, strict=True)
+    ]
+    if any(isinstance(item, str) for line in lines for item in line):
+        return _table([[str(item) for item in line[:4]] for line in lines])
     tile, gap = 64, 4
     sheet = Image.new("RGB", ((tile + gap) * (nearest.shape[1] + 1) + 12, (tile + gap) * len(chosen)), "white")
-    for r, (query, found) in enumerate(zip(chosen, nearest, strict=True)):
-        images = [subject.test.batch(np.array([query])), *(subject.fit.batch(np.array([i])) for i in found)]
-        for c, image in enumerate(images):
-            picture = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize((tile, tile), Image.Resampling.NEAREST)
-            sheet.paste(picture, (c * (tile + gap) + (12 if c else 0), r * (tile + gap)))
+    for r, line in enumerate(lines):
+        for c, item in enumerate(line):
+            assert isinstance(item, Image.Image)
+            sheet.paste(thumbnail(item, tile), (c * (tile + gap) + (12 if c else 0), r * (tile + gap)))
     return _png(sheet)
+
+
+def _table(lines: list[list[str]], most: int = 160) -> str:
+    cells = [[escape(text if len(text) <= most else text[: most - 1] + "…") for text in line] for line in lines]
+    rows = "".join(f"<tr><th>{line[0]}</th>{''.join(f'<td>{cell}</td>' for cell in line[1:])}</tr>" for line in cells)
+    return f"<table>{rows}</table>"
 
 
 def embedding_map(subject: Subject, most: int = 1500) -> str:

@@ -39,13 +39,13 @@ def _headline(evidence: Evidence) -> str:
     """Answer «does it help me?» in a sentence, from the few-label curve at 5 labels a class."""
     for per_class in (5, 1, 10, 50):
         ours = evidence.get(f"few_label.{per_class}.encoder.accuracy")
-        names = ("raw_pixels", "untrained", "from_scratch")
+        names = ("raw", "untrained", "from_scratch")
         rivals = [evidence.get(f"few_label.{per_class}.{name}.accuracy") for name in names]
         if ours is None or None in rivals:
             continue
         best = max((m for m in rivals if m is not None), key=lambda m: m.value)
         called = {
-            "raw_pixels": "raw pixels",
+            "raw": "the raw items",
             "untrained": "the untrained network",
             "from_scratch": "training from scratch",
         }

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from fastness.bundle import Bundle
 from fastness.data import Dataset
-from fastness.data.cache import DecodedImages, decoded
+from fastness.data.items import Items
+from fastness.data.sides import SideItems
+from fastness.encoders import ready
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -20,46 +22,62 @@ Ints = npt.NDArray[np.int64]
 class Subject:
     """A bundle, the items on which heads are fitted, and the held-out items on which they are measured.
 
+    Of things with several sides these are the items of the first side.
+
     Attributes:
         how: how the two parts came about, for the protocol.
         seed: of every random choice in the checks.
+        sides: by name the bundle and the items of each side, for checks that fit nothing: the held-out items if the
+            data have splits, else all.
     """
 
     bundle: Bundle
-    fit: DecodedImages
-    test: DecodedImages
+    fit: Items
+    test: Items
     how: str
     seed: int
+    sides: dict[str, tuple[Bundle, Items]]
 
     @classmethod
     def of(cls, bundle: Bundle, dataset: Dataset, seed: int) -> Subject:
         """Divide a data set: by its own splits if it has them, else a seeded quarter is held out."""
-        images = decoded(dataset, bundle.size)
-        names = images.dataset.split_names
+        items = ready(bundle.encoder, dataset)
+        names = items.dataset.split_names
         held = next((name for name in ("test", "validation") if name in names), None)
         if "train" in names and held:
-            splits = np.asarray(images.dataset.manifest.splits)
-            return cls(
-                bundle,
-                images.select(splits == "train"),
-                images.select(splits == held),
-                f"its own train and {held}",
-                seed,
-            )
-        rows = np.arange(len(images))
-        _, cut = images.dataset.divide(0.25, seed)
-        chosen = np.isin(images.dataset.rows, cut.rows)
-        return cls(bundle, images.select(rows[~chosen]), images.select(rows[chosen]), "a random quarter held out", seed)
+            splits = np.asarray(items.dataset.manifest.splits)
+            fit, test, how = items.select(splits == "train"), items.select(splits == held), f"its own train and {held}"
+            unfitted = test
+        else:
+            _, cut = items.dataset.divide(0.25, seed)
+            chosen = np.isin(items.dataset.rows, cut.rows)
+            fit, test, how = items.select(~chosen), items.select(chosen), "a random quarter held out"
+            unfitted = items
+        if not (isinstance(fit, SideItems) and isinstance(test, SideItems) and isinstance(unfitted, SideItems)):
+            return cls(bundle, fit, test, how, seed, {bundle.modality: (bundle, unfitted)})
+        sides = {name: (bundle.of_side(name), side) for name, side in unfitted.sides.items()}
+        first = next(iter(sides))
+        return cls(sides[first][0], fit.sides[first], test.sides[first], how, seed, sides)
+
+    @property
+    def unfitted(self) -> Dataset:
+        """The items of `sides`."""
+        return next(iter(self.sides.values()))[1].dataset
+
+    def side_vectors(self, name: str) -> Floats:
+        """Embeddings of one side, float32 ``[M, D]``, length 1."""
+        bundle, items = self.sides[name]
+        return bundle.embed_items(items)
 
     @cached_property
     def fit_vectors(self) -> Floats:
         """Features of the fitting items, float32 ``[N, D]``, as the encoder gives them."""
-        return self.bundle.embed_images(self.fit, normalize=False)
+        return self.bundle.embed_items(self.fit, normalize=False)
 
     @cached_property
     def test_vectors(self) -> Floats:
         """Features of the held-out items, float32 ``[M, D]``."""
-        return self.bundle.embed_images(self.test, normalize=False)
+        return self.bundle.embed_items(self.test, normalize=False)
 
     @cached_property
     def has_labels(self) -> bool:

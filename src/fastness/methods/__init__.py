@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastness.core.registry import Registry
-from fastness.methods.base import About, Defaults, Method, Outcome
+from fastness.methods.base import About, Defaults, Known, Method, Outcome
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
@@ -17,7 +17,11 @@ METHODS: Registry[type[Method]] = Registry(
         "triplet": "triplet",
         "semi": "semi",
         "supervised": "supervised",
+        "pairs": "pairs",
+        "scored": "scored",
+        "masked": "pretext",
+        "denoise": "pretext",
     },
 )
 
-__all__ = ["METHODS", "About", "Defaults", "Method", "Outcome"]
+__all__ = ["METHODS", "About", "Defaults", "Known", "Method", "Outcome"]

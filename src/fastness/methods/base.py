@@ -12,10 +12,36 @@ from torch import nn
 from fastness.core.errors import BadInput
 from fastness.core.options import Option, settle
 from fastness.encoders import Encoder
-from fastness.views.image import ViewSpec
 
 Found = dict[str, torch.Tensor]
 """What a method computes of some items, each alone: tensors whose first dimension is the item."""
+
+
+@dataclass  # not frozen: Fabric, on the way into a method, fills a copy with the tensors as it wants them
+class Known:
+    """What is known of the items of a batch beside themselves.
+
+    Attributes:
+        labels, groups: int64 ``[B]``, -1 where unknown.
+        scores: float32 ``[B]``, how alike the sides of each item are; NaN where unknown.
+    """
+
+    labels: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Known]) -> Known:
+        """Join what is known of the parts of a batch."""
+
+        def joined(name: str) -> torch.Tensor | None:
+            there = [v for v in (getattr(part, name) for part in parts) if v is not None]
+            return torch.cat(there) if there else None
+
+        return cls(joined("labels"), joined("groups"), joined("scores"))
+
+
+NOTHING = Known()
 
 
 @dataclass
@@ -48,12 +74,11 @@ class Defaults:
     """How a method trains best when nothing else is asked.
 
     Attributes:
-        scarce: what holds instead on a CPU, where every second counts: fields of the recipe, and changes to
-            ``views``. Chosen by `benchmarks/short_schedule.py`; views change only for images of 32 px or more.
+        scarce: what holds instead on a CPU, where every second counts, by modality: fields of the recipe, and
+            changes to ``views``. For images chosen by `benchmarks/short_schedule.py`.
         together: how many items of one class or group lie side by side in a batch; 1 for no such order.
     """
 
-    views: tuple[ViewSpec, ...]
     batch_size: int = 256
     optimizer: str = "sgd"
     lr: float = 0.06
@@ -61,7 +86,7 @@ class Defaults:
     temperature: float = 0.2
     epochs: float = 100
     together: int = 1
-    scarce: dict[str, Any] = field(default_factory=dict)
+    scarce: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -81,7 +106,8 @@ class Method(nn.Module):
     about: ClassVar[About]
     defaults: ClassVar[Defaults]
     options: ClassVar[Mapping[str, Option]] = {}
-    needs: ClassVar[tuple[str, ...]] = ()  # "labels", or "labels" and "groups" where either serves
+    needs: ClassVar[tuple[str, ...]] = ()  # of "labels", "groups", "scores" one, whichever there is
+    sides: ClassVar[int] = 1  # fewest columns that an item has; 2 for methods that learn from pairs
     learning: ClassVar[str] = ""  # what of `represent`'s result a gradient flows through
     views_taken: ClassVar[tuple[int, int]] = (2, 1 << 30)  # fewest, most
 
@@ -95,24 +121,23 @@ class Method(nn.Module):
     def forward(
         self,
         views: Sequence[torch.Tensor],
-        labels: torch.Tensor | None = None,
-        groups: torch.Tensor | None = None,
+        known: Known = NOTHING,
     ) -> Outcome:
         """Return the loss of a batch.
 
         Args:
-            views: for each view float ``[B, 3, S, S]``, normalised.
-            labels, groups: int64 ``[B]``, -1 where unknown.
+            views: each a preprocessed batch of the same items, as the encoder takes it.
+            known: what else is known of the items.
         """
         found = self.represent(views)
         with torch.autocast(views[0].device.type, enabled=False):
-            return self.compare(found, labels, groups)
+            return self.compare(found, known)
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:
         """Return what the loss needs of each item, and ``features``, float ``[B, V, D]``, detached."""
         raise NotImplementedError("abstract: a method defines represent")
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """Return the loss of what `represent` found; called outside autocast."""
         raise NotImplementedError("abstract: a method defines compare")
 
@@ -132,21 +157,13 @@ class Method(nn.Module):
         """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
 
     def encode(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return features ``[B, V, D]``; views of equal size go through the encoder together.
+        """Return features ``[B, V, D]``.
 
         Raises:
             BadInput: there are fewer or more views than this method takes.
         """
         self.check_views(len(views))
-        features: list[torch.Tensor] = []
-        start = 0
-        while start < len(views):
-            stop = start
-            while stop < len(views) and views[stop].shape == views[start].shape:
-                stop += 1
-            features += self.encoder(torch.cat(list(views[start:stop]))).chunk(stop - start)
-            start = stop
-        return torch.stack(features, 1)
+        return self.encoder.of_views(views)
 
 
 def on_views(module: nn.Module, vectors: torch.Tensor) -> torch.Tensor:

@@ -16,9 +16,8 @@ from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
 from fastness.losses.regression import cosine_regression
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
+from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome
 from fastness.methods.momentum import follow, frozen_copy, rising
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("byol")
@@ -31,7 +30,7 @@ class BYOL(Method):
         "one forward and backward, one forward of the teacher",
         "no labels; no negatives, so duplicates in the data do no harm",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06)
+    defaults = Defaults(batch_size=256, lr=0.06)
     options: ClassVar[Mapping[str, Option]] = {
         "projection": Option(128, 1, help="length of the projections"),
         "hidden": Option(512, 1, help="width of projector and predictor"),
@@ -55,7 +54,7 @@ class BYOL(Method):
             target = torch.stack(self.teacher(torch.cat(list(views))).chunk(len(views)), 1)
         return {"prediction": prediction, "target": target, "features": features.detach()}
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
         other = found["target"].flip(1).flatten(0, 1)
         return outcome(cosine_regression(found["prediction"].flatten(0, 1), other), found)

@@ -19,7 +19,7 @@ from fastness.losses import LOSSES
 from fastness.losses.pairs import NOBODY, Neighbours, Pairs, SameSecond, Similar, among
 from fastness.losses.precision import normalised
 from fastness.losses.stream import Rule
-from fastness.methods.base import Found, Method, Outcome, on_views, outcome
+from fastness.methods.base import Found, Known, Method, Outcome, on_views, outcome
 from fastness.methods.momentum import Memory
 
 _OWN = 1 << 40  # above all labels: keys of items that have only themselves
@@ -34,7 +34,7 @@ class Contrastive(Method):
     """
 
     options: ClassVar[Mapping[str, Option]] = {
-        "projection": Option(128, 1, help="length of the vectors that the loss sees"),
+        "projection": Option(128, 0, help="length of the vectors that the loss sees; 0: the features themselves"),
         "hidden": Option(512, 1, help="width of the projection head"),
         "loss": Option("nt-xent", help="see fastness methods"),
         "mask": Option("none", choices=MASKS, help="negatives to leave out as probably false"),
@@ -55,10 +55,11 @@ class Contrastive(Method):
         own = {name: options.pop(name) for name in list(options) if name in kind.options}
         super().__init__(encoder, temperature, classes, **options)
         self.loss = kind(**own)
-        self.head = mlp(encoder.dim, self.settings["hidden"], self.settings["projection"])
+        seen = self.settings["projection"] or encoder.dim
+        self.head = mlp(encoder.dim, self.settings["hidden"], seen) if self.settings["projection"] else nn.Identity()
         if self.settings["memory"] and self.settings["mask"] != "none":
             raise BadInput("options mask and memory: a mask knows nothing of the items in memory; give one of them")
-        self.memory = Memory(self.settings["memory"], self.settings["projection"]) if self.settings["memory"] else None
+        self.memory = Memory(self.settings["memory"], seen) if self.settings["memory"] else None
         self._check_temperature()
         self.register_buffer("scale", torch.tensor(1 / temperature))
         if self.settings["learned_temperature"]:
@@ -77,10 +78,10 @@ class Contrastive(Method):
         features = self.encode(views)
         return {"z": on_views(self.head, features), "features": features.detach()}
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
-        keys = self.keys(len(found["z"]), labels, groups, found["z"].device)
-        pairs = self.pairs(found, keys, labels, groups)
+        keys = self.keys(len(found["z"]), known, found["z"].device)
+        pairs = self.pairs(found, keys, known)
         scale = self.current_scale()
         loss = self.loss(pairs, scale)
         if self.memory is not None and self.training:
@@ -89,35 +90,31 @@ class Contrastive(Method):
             self.memory.push(distributed.gathered(pairs.anchors.detach()), remembered, found["z"].shape[1])
         return outcome(loss, found, **self._watched(scale))
 
-    def keys(
-        self, items: int, labels: torch.Tensor | None, groups: torch.Tensor | None, device: torch.device
-    ) -> torch.Tensor:
+    def keys(self, items: int, known: Known, device: torch.device) -> torch.Tensor:
         """Return the key of each item, int64 ``[items]``: itself, unless its label or group is known and wanted."""
         own = distributed.rank() * items + torch.arange(items, device=device)
-        given = groups if groups is not None else labels  # groups are there only if they were asked for
+        given = (
+            known.groups if known.groups is not None else known.labels
+        )  # groups are there only if they were asked for
         if not self.by_key or given is None:
             return own
         return torch.where(given >= 0, given, _OWN + own)
 
-    def pairs(
-        self, found: Found, keys: torch.Tensor, labels: torch.Tensor | None, groups: torch.Tensor | None
-    ) -> Pairs:
+    def pairs(self, found: Found, keys: torch.Tensor, known: Known) -> Pairs:
         """Return what is compared with what, less negatives that are probably false."""
         views = found["z"].shape[1]
         memory = None if self.memory is None else self.memory.held()
         pairs = among(found["z"].flatten(0, 1), keys.repeat_interleave(views), memory)
-        return replace(pairs, ignored=self._mask(pairs, found, labels, groups))
+        return replace(pairs, ignored=self._mask(pairs, found, known))
 
     @torch.no_grad()
-    def _mask(
-        self, pairs: Pairs, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None
-    ) -> tuple[Rule, ...]:
+    def _mask(self, pairs: Pairs, found: Found, known: Known) -> tuple[Rule, ...]:
         mask = self.settings["mask"]
         views = found["z"].shape[1]
         if mask == "none":
             return ()
         if mask in ("label", "group"):
-            given = labels if mask == "label" else groups
+            given = known.labels if mask == "label" else known.groups
             assert given is not None  # refused before the run
             mine = given.repeat_interleave(views)
             return (SameSecond(pairs, mine, distributed.gathered(mine)),)

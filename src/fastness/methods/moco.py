@@ -18,9 +18,8 @@ from fastness.encoders.heads import mlp
 from fastness.losses.nt_xent import info_nce
 from fastness.losses.precision import normalised
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
+from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome
 from fastness.methods.momentum import Queue, follow, frozen_copy
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("moco")
@@ -33,7 +32,7 @@ class MoCo(Method):
         "one forward and backward, one forward of the teacher",
         "no labels; small batches, many negatives wanted",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), batch_size=256, lr=0.06, temperature=0.1)
+    defaults = Defaults(batch_size=256, lr=0.06, temperature=0.1)
     options: ClassVar[Mapping[str, Option]] = {
         "projection": Option(128, 1, help="length of the keys"),
         "hidden": Option(512, 1, help="width of the projection head"),
@@ -57,7 +56,7 @@ class MoCo(Method):
         keys = torch.stack(keys.chunk(len(views)), 1)
         return {"query": on_views(self.head, features), "key": keys, "features": features.detach()}
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
         query, other = found["query"].flatten(0, 1), found["key"].flip(1).flatten(0, 1)
         loss = info_nce(query, other, self.queue.keys.clone(), self.temperature)

@@ -16,9 +16,8 @@ from fastness.core import distributed
 from fastness.core.options import Option
 from fastness.losses.pairs import among
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Outcome
+from fastness.methods.base import About, Defaults, Found, Known, Outcome
 from fastness.methods.contrastive import Contrastive
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("semi")
@@ -31,18 +30,18 @@ class SemiSupervised(Contrastive):
         "as simclr",
         "many items, few of them labelled",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),))
+    defaults = Defaults()
     options: ClassVar[Mapping[str, Option]] = {
         **Contrastive.options,
         "weight": Option(1.0, 0, help="of the labelled items' loss"),
     }
     needs = ("labels",)
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
-        assert labels is not None
-        whole = super().compare(found, labels, groups)
-        mine = labels.repeat_interleave(found["z"].shape[1])
+        assert known.labels is not None
+        whole = super().compare(found, known)
+        mine = known.labels.repeat_interleave(found["z"].shape[1])
         pairs = among(found["z"].flatten(0, 1), mine)
         pairs = replace(pairs, ignored=(OnlyKnown(mine >= 0, distributed.gathered(mine) >= 0),))
         labelled = self.loss(pairs, self.current_scale())

@@ -13,7 +13,6 @@ from fastness.core.options import Option
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults
 from fastness.methods.contrastive import Contrastive
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("siamese")
@@ -26,7 +25,7 @@ class Siamese(Contrastive):
         "as simclr",
         "pairs or labels, and a distance with a meaning: verification, near-duplicate search",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), together=2)
+    defaults = Defaults(together=2)
     options: ClassVar[Mapping[str, Option]] = {
         **Contrastive.options,
         "loss": replace(Contrastive.options["loss"], default="margin"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults
 from fastness.methods.contrastive import Contrastive
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("simclr")
@@ -22,15 +21,16 @@ class SimCLR(Contrastive):
         "no labels; the robust first choice, also on a CPU",
     )
     defaults = Defaults(
-        views=(ViewSpec(scale=(0.2, 1.0)),),
         batch_size=256,
         lr=0.06,
         temperature=0.2,
         scarce={
-            "batch_size": 64,
-            "lr": 0.06,
-            "weight_decay": 4e-3,
-            "temperature": 0.15,
-            "views": {"count": 4, "size": 0.5},
+            "image": {
+                "batch_size": 64,
+                "lr": 0.06,
+                "weight_decay": 4e-3,
+                "temperature": 0.15,
+                "views": {"count": 4, "size": 0.5},
+            }
         },
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults
 from fastness.methods.contrastive import Contrastive
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("supcon")
@@ -21,6 +20,6 @@ class SupCon(Contrastive):
         "as simclr",
         "many labels, or pairs that belong together (--group); some items may be unlabelled",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), temperature=0.1, together=4)
+    defaults = Defaults(temperature=0.1, together=4)
     needs = ("labels", "groups")
     by_key = True

@@ -14,8 +14,7 @@ from fastness.core.options import Option
 from fastness.encoders import Encoder
 from fastness.losses.precision import widened
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Method, Outcome, on_views, outcome
-from fastness.views.image import ViewSpec
+from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome
 
 
 @METHODS.register("supervised")
@@ -28,9 +27,7 @@ class Supervised(Method):
         "one forward and backward of one view",
         "labels for all; with --init BUNDLE it is fine-tuning",
     )
-    defaults = Defaults(
-        views=(ViewSpec(count=1, scale=(0.4, 1.0), jitter=0.0, gray=0.0),), batch_size=128, lr=0.1, epochs=30
-    )
+    defaults = Defaults(batch_size=128, lr=0.1, epochs=30)
     options: ClassVar[Mapping[str, Option]] = {"smoothing": Option(0.0, 0, 0.99, help="of the labels")}
     needs = ("labels",)
     learning = "logits"
@@ -45,11 +42,11 @@ class Supervised(Method):
         features = self.encode(views)
         return {"logits": on_views(self.classifier, features), "features": features.detach()}
 
-    def compare(self, found: Found, labels: torch.Tensor | None, groups: torch.Tensor | None) -> Outcome:
+    def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
-        assert labels is not None
+        assert known.labels is not None
         logits = widened(found["logits"]).flatten(0, 1)
-        target = labels.repeat_interleave(found["logits"].shape[1])
+        target = known.labels.repeat_interleave(found["logits"].shape[1])
         smoothing = self.settings["smoothing"]
         losses = F.cross_entropy(logits, target, ignore_index=-1, label_smoothing=smoothing, reduction="none")
         right = (logits.argmax(1) == target).float()

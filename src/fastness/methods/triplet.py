@@ -13,7 +13,6 @@ from fastness.core.options import Option
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults
 from fastness.methods.contrastive import Contrastive
-from fastness.views.image import ViewSpec
 
 
 @METHODS.register("triplet")
@@ -26,7 +25,7 @@ class TripletNetwork(Contrastive):
         "as simclr, and sorting in the batch",
         "labels of many classes with few items each: faces, products, places",
     )
-    defaults = Defaults(views=(ViewSpec(scale=(0.2, 1.0)),), together=4)
+    defaults = Defaults(together=4)
     options: ClassVar[Mapping[str, Option]] = {
         **Contrastive.options,
         "loss": replace(Contrastive.options["loss"], default="triplet"),

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +16,17 @@ import torch
 from fastness.core import distributed
 from fastness.core.seeds import numpy_generator, torch_generator
 from fastness.data import Dataset
-from fastness.data.cache import DecodedImages
-from fastness.views.image import ImageViews
-
-RESIDENT_BYTES = 8 << 30
-"""Data sets up to this size are kept on the accelerator."""
+from fastness.data.items import Items
+from fastness.methods import Known
+from fastness.views import Views
 
 
 @dataclass
 class Batch:
-    """What one forward needs: views, labels and groups (int64 ``[B]`` or ``None``), and how long it was waited for."""
+    """What one forward needs: views, what else is known of the items, and how long it was waited for."""
 
     views: list[torch.Tensor]
-    labels: torch.Tensor | None = None
-    groups: torch.Tensor | None = None
+    known: Known
     waited: float = 0.0
 
 
@@ -79,11 +77,16 @@ def group_numbers(dataset: Dataset) -> npt.NDArray[np.int64] | None:
     return np.where(groups == "", -1, numbers)
 
 
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a batch, or a tuple of one a side, on a device."""
+    return tuple(side.to(device) for side in batch) if isinstance(batch, tuple) else batch.to(device)
+
+
 class Batches:
     """The batches of a run, each a function of the seed and its number alone.
 
     Args:
-        images: the data.
+        items: the data.
         views: makes the views.
         batch_size, seed, together: see `positions`; keys are the groups, else the labels. Several processes share
             a batch: each has its part of the items, with the views that one process alone would give them.
@@ -94,49 +97,43 @@ class Batches:
 
     def __init__(
         self,
-        images: DecodedImages,
-        views: ImageViews,
+        items: Items,
+        views: Views,
         batch_size: int,
         seed: int,
         device: torch.device,
         together: int = 1,
         parts: int = 1,
     ) -> None:
-        self.images, self.views, self.batch_size, self.seed, self.device = images, views, batch_size, seed, device
-        self.together, self.parts = together, parts
+        self.items, self.views, self.batch_size, self.seed = items.on(device), views, batch_size, seed
+        self.device, self.together, self.parts = device, together, parts
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-        self._resident: torch.Tensor | None = None
-        size = len(images) * 3 * images.size**2
-        if device.type != "cpu" and size <= RESIDENT_BYTES:
-            self._resident = torch.cat(list(images.batches(4096))).to(device)
-        self._labels = images.dataset.labels
-        self._groups = group_numbers(images.dataset)
+        self._labels = items.dataset.labels
+        self._groups = group_numbers(items.dataset)
+        scores = items.dataset.manifest.scores
+        self._scores = None if scores is None else scores.astype(np.float32)
 
     def make(self, step: int) -> Batch:
         """Return batch number ``step``."""
         part = self.batch_size // distributed.size()
         first = part * distributed.rank()
         rows = self._positions(step)[first : first + part]
-        if self._resident is not None:
-            pixels = self._resident[torch.from_numpy(rows).to(self.device)]
-        else:
-            pixels = self.images.batch(rows).to(self.device)
         generator = torch_generator(self.seed, "views", step, device=self.device)
-        views = self.views(pixels, generator, first, self.batch_size)
-        return Batch(views, self._tensor(self._labels, rows), self._tensor(self._groups, rows))
+        views = self.views(moved(self.items.batch(rows), self.device), generator, first, self.batch_size)
+        return Batch(views, Known(*(self._tensor(v, rows) for v in (self._labels, self._groups, self._scores))))
 
     def _positions(self, step: int) -> npt.NDArray[np.int64]:
         """Return the items of batch ``step``, of all processes; the order of an epoch is kept while it lasts."""
         whole, number = divmod(step, self.parts)
         size = self.batch_size * self.parts
-        epoch = whole // max(1, len(self.images) // size)
+        epoch = whole // max(1, len(self.items) // size)
         if epoch != self._order[0]:
             keys = self._groups if self._groups is not None else self._labels
-            self._order = (epoch, epoch_order(epoch, len(self.images), self.seed, keys, self.together))
+            self._order = (epoch, epoch_order(epoch, len(self.items), self.seed, keys, self.together))
         every = positions(whole, self._order[1], size)
         return every[number * self.batch_size : (number + 1) * self.batch_size]
 
-    def _tensor(self, values: npt.NDArray[np.int64] | None, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
+    def _tensor(self, values: npt.NDArray[Any] | None, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values[rows]).to(self.device)
 
     def run(self, numbers: Iterable[int]) -> Iterator[Batch]:

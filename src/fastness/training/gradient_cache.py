@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fastness.methods.base import Found, Method, Outcome
+from fastness.methods.base import Found, Known, Method, Outcome
 from fastness.training.batches import Batch
 
 
@@ -41,20 +41,19 @@ def cached_step(
     """
     buffers = [b.clone() for b in method.buffers()]
     found: list[Found] = []
-    labels, groups = [], []
+    known: list[Known] = []
     with torch.no_grad():
         for number, part in enumerate(parts()):
             torch.manual_seed(seed + number)
             with precision():
                 found.append(method.represent(part.views))
-            labels.append(part.labels)
-            groups.append(part.groups)
+            known.append(part.known)
         for buffer, before in zip(method.buffers(), buffers, strict=True):
             buffer.copy_(before)  # the second pass is the one that counts
     whole = {name: torch.cat([f[name] for f in found]) for name in found[0]}
     learning = whole[method.learning].requires_grad_()
     with torch.autocast(next(iter(whole.values())).device.type, enabled=False):
-        outcome = method.compare(whole, _joined(labels), _joined(groups))
+        outcome = method.compare(whole, Known.of_parts(known))
     backward(outcome.loss)
     assert learning.grad is not None
     shares = torch.split(learning.grad, [len(f["features"]) for f in found])
@@ -64,8 +63,3 @@ def cached_step(
             again = method.represent(part.views)[method.learning]
         backward((again * shares[number]).sum())  # the scalar whose gradient by ``again`` is its share
     return Outcome(outcome.loss.detach(), outcome.embeddings, outcome.watch)
-
-
-def _joined(values: list[torch.Tensor | None]) -> torch.Tensor | None:
-    there = [v for v in values if v is not None]
-    return torch.cat(there) if there else None

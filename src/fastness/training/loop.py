@@ -86,7 +86,7 @@ class Loop:
         if recipe.steps:
             self.total = recipe.steps
         elif recipe.epochs:
-            self.total = max(1, round(recipe.epochs * max(1, len(self.batches.images) // per_step)))
+            self.total = max(1, round(recipe.epochs * max(1, len(self.batches.items) // per_step)))
         else:
             assert recipe.budget
             self.total = self._fit(seconds(recipe.budget))
@@ -131,7 +131,7 @@ class Loop:
         """Write the checkpoint; of several processes the first does, as all have the same state."""
         if distributed.rank():
             return
-        data = self.batches.images.dataset.whole.fingerprint
+        data = self.batches.items.dataset.whole.fingerprint
         state = {"step": self.step, "total": self.total, "recipe": self.recipe.to_dict(), "data": data}
         checkpoint.save(self.checkpoint_path, self.method, self.optimizer, state)
 
@@ -199,7 +199,7 @@ class Loop:
         else:
             torch.manual_seed(seed)
             for batch in parts():
-                outcome = self.model(batch.views, batch.labels, batch.groups)
+                outcome = self.model(batch.views, batch.known)
                 self.fabric.backward(outcome.loss / recipe.parts)
         distributed.average_gradients(self.method.parameters())
         if recipe.clip:

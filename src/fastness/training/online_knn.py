@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from fastness.core.seeds import numpy_generator
-from fastness.data.cache import DecodedImages
+from fastness.data.items import Items
+from fastness.data.sides import SideItems
 from fastness.encoders import Encoder
 from fastness.metrics.knn import knn_predict
 
@@ -19,17 +20,19 @@ class OnlineKNN:
     """Measures an encoder on a fixed sample of the training items.
 
     Args:
-        images: the training items; those without a label are passed over.
+        items: the training items, of several sides the first; those without a label are passed over.
         seed: chooses the sample.
     """
 
-    def __init__(self, images: DecodedImages, seed: int) -> None:
-        labels = images.dataset.labels
+    def __init__(self, items: Items, seed: int) -> None:
+        self._side = next(iter(items.sides)) if isinstance(items, SideItems) else ""
+        items = items.sides[self._side] if isinstance(items, SideItems) else items
+        labels = items.dataset.labels
         known = np.flatnonzero(labels >= 0) if labels is not None else np.zeros(0, np.int64)
         known = numpy_generator(seed, "knn").permutation(known)[: _BANK + _QUERIES]
         cut = min(_QUERIES, len(known) // 5)
         self._queries, self._bank = known[:cut], known[cut:]
-        self._images = images
+        self._items = items
         self._labels = labels
 
     @property
@@ -49,9 +52,9 @@ class OnlineKNN:
         return float((predicted == self._labels[self._queries]).mean())
 
     def _embed(self, encoder: Encoder, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        device = encoder.mean.device
+        encoder, device = encoder.side(self._side), encoder.device
         parts = [
-            encoder(encoder.preprocess(self._images.batch(rows[i : i + 500]).to(device))).cpu()
+            encoder(encoder.preprocess(self._items.batch(rows[i : i + 500]).to(device))).cpu()
             for i in range(0, len(rows), 500)
         ]
         embedded: npt.NDArray[np.float32] = torch.cat(parts).numpy()

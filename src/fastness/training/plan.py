@@ -10,16 +10,11 @@ import torch
 
 from fastness.core import distributed
 from fastness.core.errors import BadInput
-from fastness.core.hardware import cpu_has_fast_bf16
+from fastness.core.hardware import fast_bf16
 from fastness.core.recipe import Recipe
-from fastness.core.seeds import numpy_generator
 from fastness.data import Dataset
-from fastness.data.decode import DamagedItem, decode
-from fastness.encoders import EncoderSpec
+from fastness.encoders import Spec, modality
 from fastness.methods import METHODS
-
-_SIZES_CPU = ((12, 16), (40, 32), (100, 64), (math.inf, 96))
-_SIZES_GPU = ((12, 16), (40, 32), (100, 64), (math.inf, 224))
 
 
 def training_part(dataset: Dataset) -> Dataset:
@@ -48,53 +43,53 @@ def device_of(recipe: Recipe) -> torch.device:
     return torch.device(recipe.device)
 
 
-def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: EncoderSpec | None = None) -> Recipe:
+def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec | None = None) -> Recipe:
     """Return the recipe with every open choice made.
 
     Args:
         recipe: what was asked.
         dataset: what it is to learn from.
         device: where it runs; smaller networks and a time budget are chosen on a CPU.
-        init: the encoder whose weights are the start; its size then holds.
+        init: the encoder whose weights are the start; what it says then holds.
     """
-    method = METHODS.get(recipe.method)
-    defaults = method.defaults
+    if recipe.method == "auto":
+        recipe = recipe.model_copy(update={"method": _method(dataset)})
+    kind = modality(dataset.modality)
+    recipe = recipe.model_copy(update=kind.choose(recipe, dataset, device, init))
+    defaults = METHODS.get(recipe.method).defaults
+    scarce = defaults.scarce.get(dataset.modality, {}) if device.type == "cpu" else {}
+    usual = {**vars(defaults), **kind.training(recipe), **scarce}
     chosen: dict[str, Any] = {}
-    if recipe.size is None:
-        chosen["size"] = init.size if init else _size(dataset, device)
-    size = int(chosen.get("size") or recipe.size or 0)
-    is_vit = recipe.encoder.startswith("vit")
-    if init is None and recipe.encoder.startswith("resnet"):
-        if recipe.width is None:
-            chosen["width"] = 64 if device.type != "cpu" else 16
-        if recipe.stem is None:
-            chosen["stem"] = "small" if size <= 64 else "imagenet"
     if not (recipe.epochs or recipe.steps or recipe.budget):
         if device.type == "cpu":
             chosen["budget"] = "10m"
         else:
             chosen["epochs"] = defaults.epochs
-    scarce = defaults.scarce if device.type == "cpu" else {}
-    usual = {**vars(defaults), **scarce}
-    if scarce and size >= 32:
-        chosen["views"] = {**scarce["views"], **recipe.views}
+    if scarce and (recipe.size is None or recipe.size >= 32):  # tiny pictures cannot be halved
+        chosen["views"] = {**scarce.get("views", {}), **recipe.views}
     if recipe.batch_size is None:
         chosen["batch_size"] = usual["batch_size"]
-    if recipe.optimizer is None:
-        chosen["optimizer"] = "adamw" if is_vit else defaults.optimizer
+    optimizer = chosen["optimizer"] = recipe.optimizer or usual["optimizer"]
     if recipe.lr is None:
-        chosen["lr"] = _rate(recipe, chosen, usual["lr"], usual["batch_size"])
+        rates = {"sgd": usual["lr"], "lars": 10 * usual["lr"], "adamw": 1e-3, **usual.get("rates", {})}
+        chosen["lr"] = _rate(recipe, rates[optimizer], usual["batch_size"])
     if recipe.weight_decay is None:
         decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": 0.05}
-        chosen["weight_decay"] = decays[str(chosen.get("optimizer", recipe.optimizer))]
+        chosen["weight_decay"] = decays[optimizer]
     if recipe.temperature is None:
         chosen["temperature"] = usual["temperature"]
     if recipe.precision == "auto":
-        fast = cpu_has_fast_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
-        chosen["precision"] = "bf16" if fast else "float32"
+        chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
     recipe = recipe.model_copy(update=chosen)
     _check_batch(recipe)
     return recipe
+
+
+def _method(dataset: Dataset) -> str:
+    """Return the method for what is known of the items."""
+    if dataset.manifest.scores is not None:
+        return "scored"
+    return "pairs" if dataset.sides > 1 else "simclr"
 
 
 def _check_batch(recipe: Recipe) -> None:
@@ -106,26 +101,9 @@ def _check_batch(recipe: Recipe) -> None:
         raise BadInput(f"--batch-size {batch} cannot be shared equally by {processes} processes; give a multiple")
 
 
-def _rate(recipe: Recipe, chosen: dict[str, Any], lr: float, usual_batch: int) -> float:
-    """Return a peak rate for the optimiser, growing with the square root of the batch."""
-    optimizer = recipe.optimizer or chosen["optimizer"]
-    base = {"sgd": lr, "lars": 10 * lr, "adamw": 1e-3}[optimizer]
+def _rate(recipe: Recipe, base: float, usual_batch: int) -> float:
+    """Return a peak rate, growing with the square root of the batch; smaller where trained weights are the start."""
     if recipe.init is not None:
         base *= 0.1
     batch = recipe.effective_batch or (recipe.batch_size or usual_batch) * recipe.accumulate
     return float(f"{base * math.sqrt(batch / usual_batch):.4g}")
-
-
-def _size(dataset: Dataset, device: torch.device) -> int:
-    """Return a size near the pictures' own: by the median short side of up to 64 of them."""
-    rows = numpy_generator(0, "size").permutation(len(dataset))[:64]
-    sides = []
-    for row in rows:
-        try:
-            height, width = decode(dataset.payloads.read(int(dataset.rows[row]))).shape[:2]
-        except (DamagedItem, OSError):
-            continue  # counted and named when everything is decoded
-        sides.append(min(height, width))
-    median = float(np.median(sides)) if sides else 64.0
-    table = _SIZES_CPU if device.type == "cpu" else _SIZES_GPU
-    return next(size for limit, size in table if median <= limit)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
@@ -20,12 +18,12 @@ from fastness.core import distributed, hardware
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
 from fastness.core.recipe import Recipe
-from fastness.core.seeds import derive, numpy_generator
+from fastness.core.seeds import derive
 from fastness.data import Dataset, open_data
-from fastness.data.cache import DecodedImages, decoded
-from fastness.encoders import Encoder, EncoderSpec, build
+from fastness.data.items import Items, Progress
+from fastness.data.sides import sides_of
+from fastness.encoders import Encoder, build, modality, ready
 from fastness.encoders.batch_norm import synchronise
-from fastness.encoders.encoder import pixel_statistics
 from fastness.methods import METHODS, Method
 from fastness.training import checkpoint, plan
 from fastness.training.batches import Batches
@@ -34,9 +32,7 @@ from fastness.training.loop import Loop, Settings
 from fastness.training.online_knn import PROTOCOL, OnlineKNN
 from fastness.training.optimizers import make_optimizer
 from fastness.training.progress import Display
-from fastness.views.image import ImageViews
-
-Statistics = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation of each channel
+from fastness.views import VIEWS, Views
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def train(
         recipe: what was asked; open fields are chosen.
         out: the run's folder.
         columns: see `open_data`.
-        encoder: a module of the user's own, ``[B, 3, S, S]`` to ``[B, D]``, instead of the recipe's.
+        encoder: a module of the user's own, from preprocessed items to ``[B, D]``, instead of the recipe's.
         settings, loggers, display: what the run shows and keeps on the way.
 
     Raises:
@@ -101,18 +97,17 @@ def train(
         part = plan.training_part(dataset)
         init = _initial(recipe)
         asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
-        assert recipe.size is not None
         _check(recipe, part, init, encoder)
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / f".lock{distributed.rank() or ''}", timeout=0):
             _refuse_foreign(out, recipe, part.whole.fingerprint)
-            images = decoded(part, recipe.size, display.decoding)
+            items, start = fitted(recipe, part, init, encoder, display.decoding)
             if distributed.rank() == 0:
-                images.dataset.write_quarantine(out / "quarantine.csv")
-            _enough(images.dataset)
-            display.say(_words(asked, recipe, images, device))
-            return _train(images, recipe, out, device, init, encoder, settings, loggers, display, began)
+                items.dataset.write_quarantine(out / "quarantine.csv")
+            _enough(items.dataset)
+            display.say(_words(asked, recipe, items, device))
+            return _train(items, recipe, out, device, start, encoder, settings, loggers, display, began)
     except Timeout:
         raise BadInput(f"{out}: another process is training here; choose another --out") from None
     finally:
@@ -122,26 +117,26 @@ def train(
 
 
 def _train(
-    images: DecodedImages,
+    items: Items,
     recipe: Recipe,
     out: Path,
     device: torch.device,
-    init: bundles.Bundle | None,
+    encoder: Encoder,
     module: nn.Module | None,
     settings: Settings | None,
     loggers: list[str] | None,
     display: Display,
     began: float,
 ) -> Run:
-    method, views = assemble(images, recipe, init, module)
-    loop = make_loop(method, views, images, recipe, device, out, settings or Settings())
+    method, views = assemble(items, recipe, encoder)
+    loop = make_loop(method, views, items, recipe, device, out, settings or Settings())
     found = loop.checkpoint_path.exists()
     distributed.wait()  # before the first process writes one
     if found:
         loop.resume()
         if loop.step == loop.total and (out / "bundle" / "bundle.json").exists():
             display.say(f"finished before, with {loop.total} steps; choose another --out to train anew")
-            return _finished(out, images, recipe, loop.total, bundles.load(out / "bundle", module).id, began, None)
+            return _finished(out, items, recipe, loop.total, bundles.load(out / "bundle", module).id, began, None)
         display.say(f"resumed at step {loop.step} of {loop.total}")
     else:
         loop.fix_length()
@@ -156,37 +151,37 @@ def _train(
             step=loop.step,
             total=loop.total,
             recipe=recipe.to_dict(),
-            data=images.dataset.fingerprint,
+            data=items.dataset.fingerprint,
             hardware=hardware.describe(),
             knn_protocol=PROTOCOL,
-            quarantined=len(images.dataset.quarantine),
+            quarantined=len(items.dataset.quarantine),
             parameters=sum(p.numel() for p in method.encoder.parameters()),
         )
         display.start(loop.total, loop.step)
         cpu = time.process_time()
-        loop.run(events, display, OnlineKNN(images, recipe.seed))
+        loop.run(events, display, OnlineKNN(items, recipe.seed))
         cpu = time.process_time() - cpu
         if first:
-            bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), images.dataset.manifest)
+            bundles.write(out / "bundle", method.encoder, _kept(recipe, loop.total), items.dataset.manifest)
         distributed.wait()
         identity = bundles.load(out / "bundle", module).id
         events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
     finally:
         events.close()
-    return _finished(out, images, recipe, loop.total, identity, began, display.newest_knn)
+    return _finished(out, items, recipe, loop.total, identity, began, display.newest_knn)
 
 
 def _finished(
-    out: Path, images: DecodedImages, recipe: Recipe, steps: int, identity: str, began: float, knn: float | None
+    out: Path, items: Items, recipe: Recipe, steps: int, identity: str, began: float, knn: float | None
 ) -> Run:
-    seconds, bad = time.perf_counter() - began, len(images.dataset.quarantine)
+    seconds, bad = time.perf_counter() - began, len(items.dataset.quarantine)
     return Run(out, out / "bundle", identity, recipe, steps, seconds, knn, bad)
 
 
 def make_loop(
     method: Method,
-    views: ImageViews,
-    images: DecodedImages,
+    views: Views,
+    items: Items,
     recipe: Recipe,
     device: torch.device,
     out: Path,
@@ -211,69 +206,99 @@ def make_loop(
     optimizer = make_optimizer(method, recipe.optimizer, recipe.lr, recipe.weight_decay)
     together = method.defaults.together
     parts = recipe.parts if recipe.effective_batch else 1
-    batches = Batches(images, views, recipe.batch_size, recipe.seed, device, together, parts)
+    batches = Batches(items, views, recipe.batch_size, recipe.seed, device, together, parts)
     return Loop(fabric, method, optimizer, batches, recipe, out, settings)
 
 
-def assemble(
-    images: DecodedImages, recipe: Recipe, init: bundles.Bundle | None = None, module: nn.Module | None = None
-) -> tuple[Method, ImageViews]:
-    """Return the method with its encoder, initialised from the seed, and the views it learns from.
+def fitted(
+    recipe: Recipe,
+    dataset: Dataset,
+    init: bundles.Bundle | None = None,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> tuple[Items, Encoder]:
+    """Return the training items made ready, and the encoder at its start.
 
     Args:
-        images: what it will learn from; sets the normalisation and the number of classes.
+        recipe: complete.
+        init: whose weights and preprocessing are the start.
+        module: the backbone itself, for ``encoder="module"``.
+    """
+    kind = modality(dataset.modality)
+    if init is None:
+        spec = kind.fit(recipe, dataset, progress)
+        torch.manual_seed(derive(recipe.seed, "weights"))
+        encoder = build(spec, module)
+    else:
+        encoder = build(modality(init.modality).refit(init.encoder.spec, recipe), module)
+        encoder.load_weights(init.encoder.weights())
+    return ready(encoder, dataset, progress), encoder
+
+
+def assemble(items: Items, recipe: Recipe, encoder: Encoder) -> tuple[Method, Views]:
+    """Return the method, its heads initialised from the seed, and the views it learns from.
+
+    Args:
+        items: what it will learn from.
         recipe: complete.
     """
-    sample = numpy_generator(recipe.seed, "statistics").permutation(len(images))[:2000]
-    statistics = pixel_statistics(images.batch(np.sort(sample)))
-    return _assemble(recipe, len(images.dataset.class_names), statistics, init, module)
+    return _assemble(recipe, items.dataset, items, encoder)
 
 
-def _assemble(
-    recipe: Recipe, classes: int, statistics: Statistics, init: bundles.Bundle | None, module: nn.Module | None
-) -> tuple[Method, ImageViews]:
-    assert recipe.size and recipe.temperature
+def _assemble(recipe: Recipe, dataset: Dataset, items: Items | None, encoder: Encoder) -> tuple[Method, Views]:
+    assert recipe.temperature
     kind = METHODS.get(recipe.method)
-    specs = [spec.changed(recipe.views) for spec in kind.defaults.views]
-    kind.check_views(sum(spec.count for spec in specs))
-    torch.manual_seed(derive(recipe.seed, "weights"))
-    encoder = _encoder(recipe, statistics, init, module)
+    views = VIEWS.get(dataset.modality).chosen(recipe.views, kind.views_taken[0], encoder.spec, dataset, items)
+    kind.check_views(views.count)
     if recipe.unfreeze is not None:
         encoder.freeze_all_but(recipe.unfreeze)
     torch.manual_seed(derive(recipe.seed, "heads"))
-    method = kind(encoder, recipe.temperature, classes if "labels" in kind.needs else 0, **recipe.options)
-    return method, ImageViews(specs, recipe.size, encoder.spec.mean, encoder.spec.std)
-
-
-def _encoder(recipe: Recipe, statistics: Statistics, init: bundles.Bundle | None, module: nn.Module | None) -> Encoder:
-    assert recipe.size
-    if init is not None:
-        start = build(replace(init.encoder.spec, size=recipe.size))
-        start.load_state_dict(init.encoder.state_dict())
-        return start
-    mean, std = statistics
-    if module is not None:
-        return build(EncoderSpec("module", recipe.size, {}, tuple(mean), tuple(std)), module)
-    options = {"width": recipe.width, "stem": recipe.stem}
-    kept = {k: v for k, v in options.items() if v is not None and not recipe.encoder.startswith("timm:")}
-    return build(EncoderSpec(recipe.encoder, recipe.size, kept, tuple(mean), tuple(std)))
+    classes = len(dataset.class_names) if "labels" in kind.needs else 0
+    return kind(encoder, recipe.temperature, classes, **recipe.options), views
 
 
 def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: nn.Module | None) -> None:
     """Put everything together once, so that a mistake is said before the data are decoded or a folder is made."""
     _enough(part)
-    needs = METHODS.get(recipe.method).needs
-    if "groups" in needs and part.labels is None and part.manifest.groups is None:
-        raise BadInput(f"{part.whole.source}: --method {recipe.method} needs labels or pairs; give --label or --group")
-    if needs and not ("groups" in needs and part.manifest.groups is not None):
+    kind, there = METHODS.get(recipe.method), _known(part)
+    if part.sides < kind.sides:
+        raise BadInput(
+            f"{part.whole.source}: --method {recipe.method} learns from pairs; "
+            "name two columns, e.g. --text FIRST,SECOND"
+        )
+    if kind.needs == ("labels",):
         part.required_labels(f"--method {recipe.method}")
-    known = {"label": part.labels, "group": part.manifest.groups}
+    if kind.needs and not there & set(kind.needs):
+        wanted = " or ".join(kind.needs)
+        raise BadInput(
+            f"{part.whole.source}: --method {recipe.method} needs {wanted}; give "
+            + " or ".join(f"--{name.removesuffix('s')}" for name in kind.needs)
+        )
     mask = recipe.options.get("mask")
-    if mask in known and known[mask] is None:
+    if mask in ("label", "group") and f"{mask}s" not in there:
         raise BadInput(f"{part.whole.source}: option mask = {mask} needs {mask}s; name the column with --{mask}")
     if recipe.effective_batch and recipe.effective_batch > len(part):
         raise BadInput(f"--effective-batch {recipe.effective_batch} is more than the {len(part)} items")
-    _assemble(recipe, len(part.class_names), ((0.5,) * 3, (0.25,) * 3), init, module)
+    if init is not None and init.modality not in (part.modality, *(side.modality for side in sides_of(part).values())):
+        raise BadInput(f"--init {recipe.init}: an encoder of {init.modality}s cannot start on {part.modality}s")
+    if init is None:
+        spec = modality(part.modality).draft(recipe, part)
+    else:
+        spec = modality(init.modality).refit(init.encoder.spec, recipe)
+    _assemble(recipe, part, None, build(spec, module))
+
+
+def _known(part: Dataset) -> set[str]:
+    """Return what is known of at least one item: labels, groups, scores."""
+    manifest = part.manifest
+    known = set()
+    if manifest.labels is not None and (manifest.labels >= 0).any():
+        known.add("labels")
+    if manifest.groups is not None:
+        known.add("groups")
+    if manifest.scores is not None:
+        known.add("scores")
+    return known
 
 
 def _initial(recipe: Recipe) -> bundles.Bundle | None:
@@ -313,13 +338,15 @@ def _enough(dataset: Dataset) -> None:
         raise BadInput(f"{dataset.whole.source}: {len(dataset)} usable item; learning by comparison needs at least 2")
 
 
-def _words(asked: Recipe, recipe: Recipe, images: DecodedImages, device: torch.device) -> str:
+def _words(asked: Recipe, recipe: Recipe, items: Items, device: torch.device) -> str:
     """Return what will be done and what was chosen, in a line or two."""
     chosen = [name for name in type(recipe).model_fields if getattr(asked, name) != getattr(recipe, name)]
-    bad = len(images.dataset.quarantine)
+    bad, kind = len(items.dataset.quarantine), modality(items.dataset.modality)
     picked = ", ".join(f"{name.replace('_', '-')} {getattr(recipe, name)}" for name in chosen)
     lines = [
-        f"{recipe.method} on {len(images):,} items at {recipe.size} px, {recipe.encoder}, {device.type}"
+        f"{recipe.method} on {len(items):,} {kind.called}"
+        + (f" of {recipe.size} {kind.unit}" if recipe.size else "")
+        + f", {recipe.encoder}, {device.type}"
         + (f" ({bad} quarantined, see quarantine.csv)" if bad else "")
     ]
     if picked:

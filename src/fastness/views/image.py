@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from fastness.core.errors import BadInput
+from fastness.data.items import Items
 from fastness.views import blur, colour, geometry
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from fastness.views.views import VIEWS, Area, Probability, Range, Strength, Views, ViewSpec
 
 
-def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("the smaller number comes first")
-    return ends
-
-
-class ViewSpec(BaseModel):
+class ImageView(ViewSpec):
     """One kind of view: crop, flip, colour jitter, grayscale, blur, solarise, in this order.
 
     Attributes:
@@ -38,12 +28,9 @@ class ViewSpec(BaseModel):
         sigma: range of the blur's standard deviation in pixels.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    count: Annotated[int, Field(ge=1, strict=True)] = 2
     size: Annotated[float, Field(gt=0, le=4)] = 1.0
-    scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.08, 1.0)
-    ratio: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
+    scale: Area = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
     flip: Probability = 0.5
     jitter: Probability = 0.8
     brightness: Strength = 0.4
@@ -52,29 +39,8 @@ class ViewSpec(BaseModel):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     gray: Probability = 0.2
     blur: Probability = 0.0
-    sigma: Annotated[tuple[Positive, Positive], AfterValidator(_ascending)] = (0.1, 2.0)
+    sigma: Range = (0.1, 2.0)
     solarise: Probability = 0.0
-
-    def changed(self, changes: dict[str, Any]) -> ViewSpec:
-        """Return this spec with ``changes``.
-
-        Raises:
-            BadInput: an unknown field or a value out of its range.
-        """
-        try:
-            return ViewSpec.model_validate({**self.model_dump(), **changes})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(ViewSpec.model_fields)
-                raise BadInput(f"unknown view option '{name}'; known: {known}") from None
-            said = str(first["msg"]).removeprefix("Value error, ")
-            raise BadInput(f"view option {name} = {changes.get(name)!r}: {said}") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values."""
-        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -96,7 +62,7 @@ class ViewParameters:
         return ViewParameters(**{name: values[rows] for name, values in vars(self).items()})
 
 
-def draw(spec: ViewSpec, n: int, height: int, width: int, generator: torch.Generator) -> ViewParameters:
+def draw(spec: ImageView, n: int, height: int, width: int, generator: torch.Generator) -> ViewParameters:
     """Draw the parameters of one view for ``n`` items, each item its own."""
     device = generator.device
 
@@ -122,7 +88,7 @@ def draw(spec: ViewSpec, n: int, height: int, width: int, generator: torch.Gener
     )
 
 
-def apply(images: torch.Tensor, drawn: ViewParameters, size: int, spec: ViewSpec) -> torch.Tensor:
+def apply(images: torch.Tensor, drawn: ViewParameters, size: int, spec: ImageView) -> torch.Tensor:
     """Make one view of each image.
 
     Args:
@@ -145,8 +111,9 @@ def apply(images: torch.Tensor, drawn: ViewParameters, size: int, spec: ViewSpec
     return out
 
 
-class ImageViews:
-    """Makes the views of a batch; the same generator state gives the same views.
+@VIEWS.register("image")
+class ImageViews(Views):
+    """Makes the views of a batch of pictures.
 
     Args:
         specs: the kinds of views.
@@ -154,39 +121,36 @@ class ImageViews:
         mean, std: per-channel normalisation of the encoder, on [0, 1].
     """
 
+    usual = (ImageView(scale=(0.2, 1.0)),)
+    plain = (ImageView(count=1, scale=(0.4, 1.0), jitter=0.0, gray=0.0),)
+    probe = (ImageView(scale=(0.2, 1.0)),)
+    cautious: ClassVar[dict[str, Any]] = {"flip": 0.0}  # characters change their meaning when mirrored
+
     def __init__(
         self,
-        specs: Sequence[ViewSpec],
+        specs: Sequence[ImageView],
         size: int,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> None:
-        self.specs = tuple(specs)
+        super().__init__(specs)
         self.size = size
         self.mean = torch.tensor(mean).view(1, 3, 1, 1)
         self.std = torch.tensor(std).view(1, 3, 1, 1)
 
-    @property
-    def count(self) -> int:
-        """Number of views of an item."""
-        return sum(spec.count for spec in self.specs)
+    @classmethod
+    def make(cls, specs: Sequence[ImageView], encoder: Any, items: Items | None) -> ImageViews:
+        """See `Views.make`."""
+        return cls(specs, encoder.size, encoder.mean, encoder.std)
 
-    def side(self, spec: ViewSpec) -> int:
+    def side(self, spec: ImageView) -> int:
         """Side in pixels of the views of ``spec``."""
         return self.size if spec.size == 1 else max(8, 4 * round(self.size * spec.size / 4))
 
     def __call__(
         self, batch: torch.Tensor, generator: torch.Generator, first: int = 0, whole: int | None = None
     ) -> list[torch.Tensor]:
-        """Return ``count`` views of a uint8 batch ``[B, 3, H, W]``.
-
-        Each is float32 ``[B, 3, side, side]``, normalised, channels last, on the batch's device, which must
-        be the generator's.
-
-        Args:
-            first, whole: the batch is the part from item ``first`` on of a batch of ``whole`` items, and gets the
-                views that it would get there.
-        """
+        """Return views of uint8 ``[B, 3, H, W]``: float32 ``[B, 3, side, side]``, normalised, channels last."""
         whole = len(batch) if whole is None else whole
         images = batch.float().div_(255)
         mean, std = self.mean.to(batch.device), self.std.to(batch.device)

@@ -6,7 +6,7 @@ A source is one file with a class that has ``accepts`` and ``open``, and one lin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,18 +21,31 @@ class Columns:
 
     In a folder tree, ``label="none"`` ignores class folders, ``split="none"`` takes folders named ``train``
     or ``test`` for classes, and ``group="folder"`` keeps the files of one folder together.
+
+    Attributes:
+        image, text: the column that holds the items; at most one of the two.
+        score: how alike the sides of each item are.
+        modality: what kind of items is wanted, where a file could hold several.
     """
 
     image: str | None = None
+    text: str | None = None
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    score: str | None = None
+    modality: str | None = None
+
+    @property
+    def wanted(self) -> str | None:
+        """The kind of items that is asked for, by name or by naming its column."""
+        return "image" if self.image else "text" if self.text else self.modality
 
 
 class Source(Protocol):
     """Opens one kind of data."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Whether ``data`` (a ``Path`` where a text was given) is of this kind; must be quick."""
         ...
 
@@ -47,6 +60,8 @@ SOURCES: Registry[Callable[[], Source]] = Registry(
     "fastness.data.sources",
     {
         "known": "known",
+        "frames": "frames",
+        "lines": "lines",
         "arrays": "arrays",
         "torch": "torch_dataset",
         "npy": "npy",
@@ -62,18 +77,23 @@ def open_data(
     data: Any,
     *,
     image: str | None = None,
+    text: str | None = None,
     label: str | None = None,
     split: str | None = None,
     group: str | None = None,
+    score: str | None = None,
+    modality: str | None = None,
 ) -> Dataset:
     """Open data wherever it lies and whatever form it has.
 
     Args:
-        data: a folder, zip, tar, ``.npy``, ``.npz``, Parquet or IDX file (or a folder of such files), the
-            name of a known set (``digits``, ``cifar10``, ``fashion-mnist``), a uint8 array ``[N, H, W]``,
-            ``[N, C, H, W]`` or ``[N, H, W, C]``, a pair ``(array, labels)``, a list of arrays, pictures or
-            paths, or a map-style torch dataset.
-        image, label, split, group: see `Columns`.
+        data: a folder, zip, tar, ``.npy``, ``.npz``, Parquet or IDX file (or a folder of such files), a text, CSV, TSV
+            or JSON-lines file, the name of a known set (``digits``, ``cifar10``, ``fashion-mnist``), a uint8 array
+            ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, a pair ``(array, labels)``, a list of arrays, pictures
+            or paths, a data frame, or a map-style torch dataset.
+        image, text: the column with the items. Several (``text="question,answer"``, or one of each) are sides of the
+            same thing.
+        label, split, group, score, modality: see `Columns`.
 
     Returns:
         the dataset with its manifest; nothing is decoded yet.
@@ -83,36 +103,63 @@ def open_data(
     """
     if isinstance(data, Dataset):
         return data
+    sides = [("image", name) for name in _names(image)] + [("text", name) for name in _names(text)]
+    columns = Columns(label=label, split=split, group=group, score=score, modality=modality)
+    if len(sides) > 1:
+        from fastness.data.sides import joined
+
+        return joined([_open(data, replace(columns, **{kind: name})) for kind, name in sides], sides)
+    return _open(data, replace(columns, image=image, text=text))
+
+
+def _names(column: str | None) -> list[str]:
+    return [name.strip() for name in (column or "").split(",") if name.strip()]
+
+
+def _open(data: Any, columns: Columns) -> Dataset:
     name = str(data)
     if isinstance(data, str):
         data = Path(data).expanduser()
     for kind in SOURCES:
         source = SOURCES.get(kind)()
-        if source.accepts(data):
-            opened = source.open(data, Columns(image, label, split, group))
+        if source.accepts(data, columns):
+            opened = source.open(data, columns)
             if not len(opened):
-                raise BadInput(f"{name}: {_empty(opened)}")
-            _refuse_ignored(name, kind, opened, label=label, split=split, group=group)
+                raise BadInput(f"{name[:200]}: {_empty(opened)}")
+            _refuse_unheard(name, kind, opened, columns)
             return opened
     if isinstance(data, Path) and not data.exists():
         raise BadInput(
             f"{name}: no such file or folder, and no known set of that name (digits, cifar10, fashion-mnist)"
         )
-    raise BadInput(f"{name[:200]}: cannot be opened as data; give a folder, zip, tar, npy, npz, Parquet or IDX file")
+    raise BadInput(
+        f"{name[:200]}: cannot be opened as data; "
+        "give a folder, zip, tar, npy, npz, Parquet, IDX, text, CSV or JSONL file"
+    )
 
 
-def _refuse_ignored(name: str, kind: str, opened: Dataset, **asked: str | None) -> None:
+def _refuse_unheard(name: str, kind: str, opened: Dataset, columns: Columns) -> None:
     """Refuse an option that this kind of data has no use for, rather than let the user believe it was heard."""
-    found = {"label": opened.labels, "split": opened.manifest.splits, "group": opened.manifest.groups}
-    for option, value in asked.items():
-        if value not in (None, "none") and found[option] is None:
+    found = {
+        "label": opened.labels,
+        "split": opened.manifest.splits,
+        "group": opened.manifest.groups,
+        "score": opened.manifest.scores,
+    }
+    for option, there in found.items():
+        value = getattr(columns, option)
+        if value not in (None, "none") and there is None:
             raise BadInput(f"{name}: --{option} {value} means nothing for this kind of data ({kind}); drop it")
+    if columns.wanted not in (None, opened.modality):
+        raise BadInput(f"{name}: holds {opened.modality}s, not {columns.wanted}s; give other data, or name the column")
 
 
 def _empty(opened: Dataset) -> str:
+    """Say why a data set holds nothing."""
+    called = {"image": "pictures", "text": "texts"}.get(opened.modality, "rows")
     if opened.quarantine:
         first = opened.quarantine[0]
-        return f"no usable pictures; {len(opened.quarantine)} unreadable, e.g. {first.name}: {first.reason}"
+        return f"no usable {called}; {len(opened.quarantine)} unreadable, e.g. {first.name}: {first.reason}"
     if opened.ignored:
-        return f"no pictures among {opened.ignored} files; give a folder that holds some"
-    return "holds no pictures; give a folder that holds some"
+        return f"no {called} among {opened.ignored} files; give a folder that holds some"
+    return f"holds no {called}; give data that holds some"

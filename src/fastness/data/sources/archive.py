@@ -70,7 +70,7 @@ class TarPayloads:
 class ArchiveSource:
     """Opens zip and tar files."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Files with a zip's or tar's name."""
         return isinstance(data, Path) and data.is_file() and data.name.lower().endswith((".zip", *_TAR_SUFFIXES))
 

@@ -43,7 +43,7 @@ class ListPayloads:
 class ArraySource:
     """Opens arrays, tensors, ``(array, labels)`` pairs, and lists of arrays, pictures or paths."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Arrays, tensors, lists, and pairs of an array and labels."""
         return isinstance(data, np.ndarray | list | tuple) or _is_tensor(data)
 

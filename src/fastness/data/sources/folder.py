@@ -51,7 +51,7 @@ class FolderPayloads:
 class FolderSource:
     """Opens a folder, or one picture file."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Any existing folder, and a single file that looks like a picture."""
         return isinstance(data, Path) and (data.is_dir() or (data.is_file() and looks_like_picture(data)))
 

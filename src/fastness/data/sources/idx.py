@@ -26,7 +26,7 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 class IdxSource:
     """Opens ``*-images-idx3-ubyte[.gz]`` with the labels beside it."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """A file of that name, or a folder that holds one."""
         if not isinstance(data, Path):
             return False

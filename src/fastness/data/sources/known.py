@@ -22,7 +22,7 @@ _FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 class KnownSource:
     """Opens ``digits``, ``fashion-mnist`` and ``cifar10``."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """One of the names, unless a file of that name exists here."""
         return isinstance(data, Path) and str(data) in _OPENERS and not data.exists()
 

@@ -22,7 +22,7 @@ _LABELS = ("labels", "label", "y", "Y", "targets", "target", "arr_1")
 class NumpySource:
     """Opens ``.npy`` (memory-mapped) and ``.npz``."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Files ending so."""
         return isinstance(data, Path) and data.suffix in {".npy", ".npz"} and data.is_file()
 

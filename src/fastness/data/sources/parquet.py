@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
+from fastness.data.frame import holds_bytes
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.arrays import encode_labels
@@ -55,7 +56,7 @@ class ParquetPayloads:
 class ParquetSource:
     """Opens a Parquet file or a folder of them; files named after a split are that split."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """A ``.parquet`` file, or a folder with such files of pictures at its top."""
         if not isinstance(data, Path):
             return False
@@ -103,7 +104,7 @@ def _files(folder: Path) -> list[Path]:
 def _alike(files: list[Path], opened: list[Any]) -> tuple[list[Path], list[Any]]:
     """Keep the set apart from strangers: files without pictures, and beside files named after splits any other."""
     named = [i for i, file in enumerate(files) if is_split(file.stem.split("-")[0])]
-    keep = named or [i for i, file in enumerate(opened) if _picture_columns(file.schema_arrow)] or range(len(files))
+    keep = named or [i for i, file in enumerate(opened) if picture_columns(file.schema_arrow)] or range(len(files))
     return [files[i] for i in keep], [opened[i] for i in keep]
 
 
@@ -113,23 +114,18 @@ def _promising(file: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return bool(_picture_columns(pq.read_schema(file)))
+        return bool(picture_columns(pq.read_schema(file)))
     except (pa.ArrowException, OSError):
         return True
 
 
-def _picture_columns(schema: Any) -> list[str]:
-    import pyarrow as pa
-
-    def holds_pictures(kind: Any) -> bool:
-        inner = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-        return bool(inner or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    return [f.name for f in schema if holds_pictures(f.type)]
+def picture_columns(schema: Any) -> list[str]:
+    """Return the columns of a Parquet file's schema that may hold encoded pictures."""
+    return [field.name for field in schema if holds_bytes(field.type)]
 
 
 def _image_column(schema: Any, wanted: str | None, path: Path) -> str:
-    found = _picture_columns(schema)
+    found = picture_columns(schema)
     if wanted is not None and wanted in found:
         return wanted
     if wanted is not None or not found:

@@ -30,7 +30,7 @@ class TorchPayloads:
 class TorchSource:
     """Opens map-style datasets."""
 
-    def accepts(self, data: Any) -> bool:
+    def accepts(self, data: Any, columns: Columns) -> bool:
         """Whatever is a ``torch.utils.data.Dataset`` with a length."""
         names = {f"{c.__module__}.{c.__qualname__}" for c in type(data).__mro__}
         return "torch.utils.data.dataset.Dataset" in names and hasattr(data, "__len__")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from fastness.core.registry import Registry
+from fastness.data import Dataset
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
 from fastness.metrics.intervals import wilson
@@ -20,17 +21,21 @@ class Findings:
 
     Attributes:
         measurements: the numbers.
-        items: outcome of each held-out item by column, in order; kept so that two bundles can be paired.
+        items: outcome of each item by column, in order; kept so that two bundles can be paired.
+        dataset: which items; the held-out ones if not said.
     """
 
     measurements: list[Measurement]
     items: dict[str, Any] = field(default_factory=dict)
+    dataset: Dataset | None = None
 
 
 class Check(ABC):
     """Measures one aspect of a bundle on a data set."""
 
-    needs_labels: ClassVar[bool] = True
+    def missing(self, subject: Subject) -> str | None:
+        """Return what the data lack for this check, or ``None``; most need labels."""
+        return None if subject.has_labels else "needs a label on every item (--label)"
 
     @abstractmethod
     def run(self, subject: Subject) -> Findings:
@@ -45,6 +50,9 @@ CHECKS: Registry[type[Check]] = Registry(
         "linear": "linear",
         "few_label": "few_label",
         "geometry": "geometry",
+        "retrieval": "retrieval",
+        "zero_shot": "zero_shot",
+        "similarity": "similarity",
     },
 )
 

@@ -1,7 +1,7 @@
 """The few-label curve: does the encoder help somebody who can label little?
 
-Three baselines answer «does it help me?»: the raw pixels, the same network untrained, and the same network
-trained from scratch on the same labels.
+Three baselines answer «does it help me?»: the raw items (pixels, words, columns), the same network untrained, and the
+same network trained from scratch on the same labels.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import torch
 
 from fastness.core.recipe import Recipe
 from fastness.core.seeds import derive, numpy_generator
-from fastness.data.cache import DecodedImages
-from fastness.encoders import build
 from fastness.evaluation.checks import CHECKS, Check, Findings
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Ints, Subject
 from fastness.metrics.intervals import student
 from fastness.metrics.probe import fit_linear
 from fastness.training.fit import fit
+from fastness.views import VIEWS
 
 LABELS_A_CLASS = (1, 5, 10, 50)
 DRAWS = 5
@@ -34,7 +33,7 @@ class FewLabel(Check):
     def run(self, subject: Subject) -> Findings:
         """Measure the encoder and the three baselines on the same draws."""
         probes = {"encoder": _standardised(subject.fit_vectors, subject.test_vectors)}
-        probes["raw_pixels"] = _standardised(_pixels(subject.fit), _pixels(subject.test))
+        probes["raw"] = _standardised(subject.fit.plain(subject.fit), subject.test.plain(subject.fit))
         found: dict[tuple[int, str], list[float]] = {}
         for draw in range(DRAWS):
             probes["untrained"] = _untrained(subject, draw)
@@ -51,7 +50,7 @@ class FewLabel(Check):
         how = {
             "encoder": "logistic regression on this encoder's frozen features",
             "untrained": "the same on the features of the same network with random weights",
-            "raw_pixels": "the same on raw pixels",
+            "raw": "the same on the raw items, without any encoder",
             "from_scratch": f"the same network trained from scratch on these labels ({SCRATCH_STEPS} steps, AdamW)",
         }[name]
         mean, low, high = student(np.array(values))
@@ -87,48 +86,33 @@ def _standardised(known: Floats, unknown: Floats) -> tuple[Floats, Floats]:
     return (known - mean) / std, (unknown - mean) / std
 
 
-def _pixels(images: DecodedImages) -> Floats:
-    """Return the pictures as vectors, at most 1,024 values each (shrunk by averaging)."""
-    side = min(images.size, 18)
-    parts = [
-        torch.nn.functional.interpolate(batch.float() / 255, size=(side, side), mode="area").flatten(1)
-        for batch in images.batches(1000)
-    ]
-    return torch.cat(parts).numpy()
-
-
 def _untrained(subject: Subject, draw: int) -> tuple[Floats, Floats]:
     torch.manual_seed(derive(subject.seed, "untrained", draw))
     bundle = subject.bundle
-    spec = bundle.encoder.spec
-    if spec.name == "module":
-        raise ValueError("a module of the user's own cannot be built anew")
-    fresh = type(bundle)(bundle.path, "", build(spec), {}, {})
+    fresh = type(bundle)(bundle.path, "", bundle.encoder.untrained(), {}, {})
     return _standardised(
-        fresh.embed_images(subject.fit, normalize=False), fresh.embed_images(subject.test, normalize=False)
+        fresh.embed_items(subject.fit, normalize=False), fresh.embed_items(subject.test, normalize=False)
     )
 
 
 def _from_scratch(subject: Subject, rows: Ints, draw: int) -> float:
     """Train the same network on the drawn labels alone; return its accuracy on the held-out items."""
-    spec = subject.bundle.encoder.spec
+    encoder = subject.bundle.encoder
+    seed = derive(subject.seed, "from scratch", draw) % (1 << 31)
     recipe = Recipe(
         method="supervised",
-        encoder=spec.name,
-        size=spec.size,
-        width=spec.options.get("width"),
-        stem=spec.options.get("stem"),
         steps=SCRATCH_STEPS,
         batch_size=min(64, len(rows)),
         optimizer="adamw",
         lr=2e-3,
-        seed=derive(subject.seed, "from scratch", draw) % (1 << 31),
-        views={"flip": 0.0},
+        seed=seed,
+        views=VIEWS.get(encoder.spec.modality).cautious,
     )
-    method = fit(subject.fit.select(rows), recipe).eval()
+    torch.manual_seed(derive(seed, "weights"))
+    method = fit(subject.fit.select(rows), recipe, encoder.untrained()).eval()
     right = 0
     with torch.inference_mode():
-        for start, batch in zip(range(0, len(subject.test), 500), subject.test.batches(500), strict=True):
+        for positions, batch in subject.test.batches(500):
             logits = method.classifier(method.encoder(method.encoder.preprocess(batch)))  # type: ignore[operator]
-            right += int((logits.argmax(1).numpy() == subject.test_labels[start : start + 500]).sum())
+            right += int((logits.argmax(1).numpy() == subject.test_labels[positions]).sum())
     return right / len(subject.test)

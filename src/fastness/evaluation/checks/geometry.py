@@ -12,7 +12,8 @@ from fastness.evaluation.subject import Subject
 from fastness.losses.precision import normalised
 from fastness.metrics import geometry
 from fastness.metrics.intervals import student
-from fastness.views.image import ImageViews, ViewSpec
+from fastness.training.batches import moved
+from fastness.views import VIEWS
 
 _DRAWS, _SAMPLE = 8, 500
 
@@ -21,22 +22,25 @@ _DRAWS, _SAMPLE = 8, 500
 class Geometry(Check):
     """Measured on random samples of the held-out items, without labels."""
 
-    needs_labels = False
+    def missing(self, subject: Subject) -> str | None:
+        """It needs nothing but items."""
+        return None
 
     def run(self, subject: Subject) -> Findings:
         """Measure eight samples and give Student's interval over them."""
         # Samples must differ to tell how far the numbers move, so none takes all items.
         n = max(2, min(_SAMPLE, len(subject.test) // 2))
-        spec = subject.bundle.encoder.spec
-        views = ImageViews([ViewSpec(scale=(0.2, 1.0))], spec.size, spec.mean, spec.std)
-        device = subject.bundle.encoder.mean.device
+        encoder = subject.bundle.encoder
+        made = VIEWS.get(encoder.spec.modality)
+        views, device = made.make(made.probe, encoder.spec, subject.fit), encoder.device
         values: dict[str, list[float]] = {"alignment": [], "uniformity": [], "effective_rank": []}
         for draw in range(_DRAWS):
             rows = numpy_generator(subject.seed, "geometry", draw).permutation(len(subject.test))[:n]
-            pixels = subject.test.batch(rows).to(device)
+            batch = moved(subject.test.batch(rows), device)
             with torch.inference_mode():
-                pair = views(pixels, torch_generator(subject.seed, "geometry views", draw, device=device))
-                x, y = (normalised(subject.bundle.encoder(view)) for view in pair)
+                pair = views(batch, torch_generator(subject.seed, "geometry views", draw, device=device))
+                x, y = encoder.of_views(pair).unbind(1)
+                x, y = normalised(x), normalised(y)
                 z = normalised(torch.from_numpy(subject.test_vectors[rows]))
             values["alignment"].append(geometry.alignment(x, y))
             values["uniformity"].append(geometry.uniformity(z))

@@ -1,0 +1,138 @@
+"""Things with several sides: two or more columns of one file that describe the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+from fastness.data.dataset import Dataset
+from fastness.data.items import Floats, Items, Positions
+from fastness.data.manifest import Manifest, hash_items
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class SideItems:
+    """Things made ready side by side: item i of each side is a side of thing i."""
+
+    dataset: Dataset
+    sides: dict[str, Items]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, positions: Positions) -> Any:
+        """Return one batch a side."""
+        return tuple(side.batch(positions) for side in self.sides.values())
+
+    def batches(self, size: int) -> Iterator[tuple[Positions, Any]]:
+        """Yield all things in order."""
+        for start in range(0, len(self), size):
+            positions = np.arange(start, min(start + size, len(self)))
+            yield positions, self.batch(positions)
+
+    def select(self, rows: npt.NDArray[np.generic]) -> SideItems:
+        """Return the things at ``rows`` (positions or a mask)."""
+        return SideItems(self.dataset.select(rows), {name: side.select(rows) for name, side in self.sides.items()})
+
+    def on(self, device: torch.device) -> SideItems:
+        """See `Items.on`."""
+        return SideItems(self.dataset, {name: side.on(device) for name, side in self.sides.items()})
+
+    def plain(self, known: SideItems) -> Floats:
+        """Return the sides' plain vectors one after the other."""
+        return np.concatenate([side.plain(known.sides[name]) for name, side in self.sides.items()], 1)
+
+
+def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Items]]) -> SideItems:
+    """Make each side ready and keep the things of which every side can be used.
+
+    Args:
+        dataset: things with sides.
+        prepare: what makes each side ready.
+    """
+    sides = sides_of(dataset)
+    made = {name: prepare[name](replace(side, rows=dataset.rows)) for name, side in sides.items()}
+    usable = np.ones(len(dataset), np.bool_)
+    quarantine = dataset.quarantine
+    for items in made.values():
+        usable &= np.isin(dataset.rows, items.dataset.rows)
+        quarantine += tuple(q for q in items.dataset.quarantine if q not in quarantine)
+    kept = dataset.rows[usable]
+    chosen = {name: items.select(np.isin(items.dataset.rows, kept)) for name, items in made.items()}
+    return SideItems(replace(dataset, rows=kept, quarantine=quarantine), chosen)
+
+
+def sides_of(dataset: Dataset) -> dict[str, Dataset]:
+    """Return the sides of a data set of things with several, by name; a data set of items is its own only side."""
+    found: dict[str, Dataset] = getattr(dataset.payloads, "sides", {dataset.modality: dataset})
+    return found
+
+
+@dataclass(frozen=True)
+class StackedPayloads:
+    """The items of all sides, those of the first side first."""
+
+    parts: tuple[Dataset, ...]
+
+    def read(self, row: int) -> Any:
+        """Return item ``row`` of all."""
+        part, own = divmod(row, len(self.parts[0].whole))
+        return self.parts[part].payloads.read(own)
+
+
+def stacked(dataset: Dataset) -> Dataset:
+    """Return the items of all sides, which are of one modality, as one data set without labels."""
+    sides = tuple(sides_of(dataset).values())
+    number = len(dataset.whole)
+    manifest = Manifest(
+        [name for side in sides for name in side.whole.names],
+        np.concatenate([side.whole.hashes for side in sides]),
+        source=dataset.whole.source,
+    )
+    rows = np.concatenate([dataset.rows + i * number for i in range(len(sides))])
+    return Dataset(manifest, StackedPayloads(sides), rows, dataset.quarantine, modality=sides[0].modality)
+
+
+@dataclass(frozen=True)
+class SidePayloads:
+    """The sides of each item, each a data set of its own whose rows are in step with the others'."""
+
+    sides: dict[str, Dataset]
+
+    def read(self, row: int) -> dict[str, Any]:
+        """Return what each side reads for item ``row``."""
+        return {name: side.payloads.read(row) for name, side in self.sides.items()}
+
+
+def joined(opened: Sequence[Dataset], named: Sequence[tuple[str, str]]) -> Dataset:
+    """Return the data set of things whose sides are the items of ``opened``.
+
+    Args:
+        opened: data sets of the same file, item by item.
+        named: modality and column of each.
+
+    Raises:
+        BadInput: they differ in length.
+    """
+    first = opened[0]
+    if any(len(side.whole) != len(first.whole) for side in opened):
+        counts = ", ".join(f"{column}: {len(side.whole)}" for side, (_, column) in zip(opened, named, strict=True))
+        raise BadInput(f"{first.whole.source}: the sides have different numbers of items ({counts})")
+    hashes = hash_items(
+        b"".join(hash_.tobytes() for hash_ in row) for row in zip(*(s.whole.hashes for s in opened), strict=True)
+    )
+    sides = {column: side for side, (_, column) in zip(opened, named, strict=True)}
+    rows = first.rows
+    for side in opened[1:]:
+        rows = rows[np.isin(rows, side.rows)]
+    quarantine = tuple(dict.fromkeys(q for side in opened for q in side.quarantine))
+    whole = replace(first.whole, hashes=hashes)
+    return Dataset(whole, SidePayloads(sides), rows, quarantine, modality="sides")

@@ -1,0 +1,100 @@
+"""The folder layout of sentence-transformers: written, so that it loads our bundles; read, to adopt its models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastness.core.errors import BadInput
+from fastness.encoders.backbones import read_weights
+from fastness.encoders.text import POOLINGS, TextSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_MODES = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
+_TYPE = "sentence_transformers.models."
+
+
+def folder_files(spec: TextSpec) -> dict[str, bytes]:
+    """Return the small files that make a folder with weights, tokenizer and configuration loadable."""
+    kinds = [("StaticEmbedding", "")] if spec.name == "static" else [("Transformer", ""), ("Pooling", "1_Pooling")]
+    if spec.normalised:
+        kinds.append(("Normalize", f"{len(kinds)}_Normalize"))
+    modules = [{"idx": i, "name": str(i), "path": path, "type": _TYPE + kind} for i, (kind, path) in enumerate(kinds)]
+    files: dict[str, Any] = {"modules.json": modules, "config_sentence_transformers.json": {"__version__": {}}}
+    if spec.name == "transformer":
+        special = {text.strip("[]<>/").lower() + "_token": text for text in spec.special if text.isascii()}
+        roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        files["1_Pooling/config.json"] = {
+            "word_embedding_dimension": int(spec.config["hidden_size"]),
+            **{mode: name == spec.pooling for name, mode in _MODES.items()},
+        }
+        files["sentence_bert_config.json"] = {"max_seq_length": spec.size, "do_lower_case": False}
+        files["tokenizer_config.json"] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": spec.size,
+            **{role: special[role] for role in roles if role in special},
+        }
+    return {name: json.dumps(value, indent=2).encode() for name, value in files.items()}
+
+
+def read_folder(folder: Path) -> tuple[TextSpec, dict[str, torch.Tensor]]:
+    """Return the description and the weights of a sentence-transformers or transformers folder.
+
+    Raises:
+        BadInput: a file is missing, or the model has a part that this encoder does not have.
+    """
+    modules = _read(folder / "modules.json", [{"type": "Transformer", "path": ""}, {"type": "Pooling", "path": ""}])
+    kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+    strange = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize", "StaticEmbedding"})
+    if strange:
+        raise BadInput(f"{folder}: has a part '{strange[0]}' that cannot be adopted; known: Transformer, Pooling")
+    static = "StaticEmbedding" in kinds
+    inner = kinds["StaticEmbedding" if static else "Transformer"]
+    tokenizer = inner / "tokenizer.json"
+    if not tokenizer.exists():
+        raise BadInput(f"{tokenizer}: no such file; save the model with its fast tokenizer first")
+    weights = read_weights(_weights(inner))
+    if static:
+        table = weights.get("embedding.weight", weights.get("embeddings"))
+        if table is None:
+            raise BadInput(f"{inner}: holds no token vectors ('embedding.weight')")
+        config: dict[str, Any] = {"vocab_size": table.shape[0], "dim": table.shape[1], "dropout": 0.0}
+        spec = TextSpec("static", 512, tokenizer.read_text("utf-8"), config, "mean", "Normalize" in kinds)
+        return spec, {"embedding.weight": table.float()}
+    config = _read(inner / "config.json")
+    longest = _read(inner / "sentence_bert_config.json", {}).get("max_seq_length")
+    size = int(longest or min(512, config.get("max_position_embeddings", 512)))
+    pooling = _pooling(kinds.get("Pooling", inner) / "config.json") if (folder / "modules.json").exists() else "mean"
+    return TextSpec("transformer", size, tokenizer.read_text("utf-8"), config, pooling, "Normalize" in kinds), weights
+
+
+def _pooling(path: Path) -> str:
+    stated = _read(path)
+    if "pooling_mode" in stated:
+        found = [stated["pooling_mode"]]
+    else:
+        found = [name for name, mode in _MODES.items() if stated.get(mode)]
+    if len(found) != 1 or found[0] not in POOLINGS:
+        raise BadInput(f"{path}: its pooling cannot be adopted; known: {', '.join(POOLINGS)}")
+    return str(found[0])
+
+
+def _weights(folder: Path) -> Path:
+    there = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).exists()]
+    if not there:
+        raise BadInput(f"{folder}: holds no model.safetensors")
+    return there[0]
+
+
+def _read(path: Path, otherwise: Any = None) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if otherwise is not None:
+            return otherwise
+        raise BadInput(f"{path}: no such file; is this a folder that sentence-transformers saved?") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: not readable as JSON ({error})") from None

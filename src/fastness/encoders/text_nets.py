@@ -1,0 +1,84 @@
+"""The networks of text encoders: a transformer by its configuration, and the mean of static token vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastness.core.errors import BadInput
+from fastness.encoders.text import NETS, TextSpec
+
+
+def pooled(states: torch.Tensor, there: torch.Tensor, how: str) -> torch.Tensor:
+    """Return one vector a text, float32 ``[B, D]``, of its tokens' ``[B, L, D]``, where bool ``[B, L]`` says so."""
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
+    if how == "cls":
+        return states[:, 0]
+    here = there[:, :, None]
+    if how == "max":
+        return states.masked_fill(~here, float("-inf")).amax(1)
+    return (states * here).sum(1) / here.sum(1).clamp_min(1)
+
+
+class TransformerNet(nn.Module):
+    """A transformers model and pooling; from tokens int32 ``[B, L]``, -1 behind the end, to ``[B, dim]``."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModel
+
+        values = dict(spec.config)
+        try:
+            kind = values.pop("model_type")
+            config = AutoConfig.for_model(kind, **values)
+            made: Any = AutoModel
+            self.net: Any = made.from_config(config, attn_implementation="sdpa")
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"transformer: {' '.join(str(error).split())[:200]}") from None
+        self.pooling = spec.pooling
+        self.dim = int(config.hidden_size)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers, for freezing."""
+        found = next((m for m in self.net.modules() if isinstance(m, nn.ModuleList) and len(m) > 0), None)
+        return found if found is not None else nn.ModuleList()
+
+    def states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each token, ``[B, L, dim]``."""
+        there = tokens >= 0
+        found = self.net(input_ids=tokens.clamp_min(0).long(), attention_mask=there.long())
+        out: torch.Tensor = found.last_hidden_state
+        return out
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return pooled(self.states(tokens), tokens >= 0, self.pooling)
+
+
+class StaticNet(nn.Module):
+    """One vector a token, whatever stands around it; their mean. In training tokens' vectors are dropped."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        super().__init__()
+        table = nn.Embedding(spec.config["vocab_size"], spec.config["dim"])
+        nn.init.normal_(table.weight, std=spec.config["dim"] ** -0.5)
+        self.net = nn.ModuleDict({"embedding": table})
+        self.dropout = nn.Dropout(spec.config.get("dropout", 0.0))
+        self.pooling = spec.pooling
+        self.dim = int(spec.config["dim"])
+
+    def states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each token, ``[B, L, dim]``."""
+        out: torch.Tensor = self.dropout(self.net["embedding"](tokens.clamp_min(0).long()))
+        return out
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See `TransformerNet`."""
+        return pooled(self.states(tokens), tokens >= 0, self.pooling)
+
+
+NETS.register("transformer")(TransformerNet)
+NETS.register("static")(StaticNet)

@@ -1,0 +1,35 @@
+"""A tokenizer trained on the data: word pieces, lower case, accents off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int, ends: bool) -> Tokenizer:
+    """Return a WordPiece tokenizer (Wu et al. 2016, arXiv 1609.08144) of at most ``vocabulary`` tokens.
+
+    Args:
+        texts: what it is trained on; the same texts give the same tokenizer.
+        ends: put [CLS] and [SEP] around each text.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
+    made.train_from_iterator(texts, trainer)
+    if ends:
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B [SEP]",
+            special_tokens=[(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+        )
+    return made

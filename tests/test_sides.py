@@ -1,0 +1,174 @@
+"""Things with several sides: rows stay in step, encoders of each side, retrieval both ways, scores."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import fastness as fs
+from fastness.core.errors import BadInput
+from fastness.data.sides import sides_of
+from fastness.encoders import ready
+from fastness.metrics.retrieval import best_ranks
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "white": (250, 250, 250)}
+TEXT = {"width": 16, "network": {"layers": 1}, "batch_size": 16, "quiet": True}
+
+
+def picture(colour: str, seed: int) -> bytes:
+    noise = np.random.default_rng(seed).normal(0, 12, (16, 16, 3))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of a colour with their captions; two rows have a damaged side each."""
+    path = tmp_path_factory.mktemp("captioned") / "all.parquet"
+    names = list(COLOURS) * 12
+    images = [{"bytes": picture(name, i), "path": None} for i, name in enumerate(names)]
+    captions = [f"a {name} square" for name in names]
+    images[5], captions[9] = {"bytes": b"no picture", "path": None}, ""
+    pq.write_table(pa.table({"image": images, "caption": captions, "label": names, "who": names}), path)
+    return path
+
+
+COLUMNS = {"image": "image", "text": "caption", "group": "who", "label": "label"}
+
+
+@pytest.fixture(scope="module")
+def run(captioned: Path, tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("run")
+    return fs.train(captioned, columns=COLUMNS, steps=40, batch_size=16, out=out, quiet=True)
+
+
+def test_a_damaged_side_takes_the_thing_away_and_rows_stay_in_step(run, captioned: Path) -> None:
+    bundle, opened = fs.load(run.bundle), fs.open_data(captioned, **COLUMNS)
+    assert opened.modality == "sides" and list(sides_of(opened)) == ["image", "caption"]
+    items = ready(bundle.encoder, opened)
+    assert len(items) == 46 and run.quarantined == 2
+    names = [row for row in range(48) if row not in (5, 9)]
+    assert items.dataset.rows.tolist() == names
+    reasons = (run.folder / "quarantine.csv").read_text()
+    assert "row 5" in reasons and "row 9" in reasons
+    texts = [side.payloads.read(int(row)) for side in [items.sides["caption"].dataset] for row in side.rows]
+    assert texts == [f"a {list(COLOURS)[row % 4]} square" for row in names]
+    assert all(len(side) == 46 for side in items.sides.values())
+
+
+def test_sides_share_a_space_and_keep_their_order_in_the_bundle(run, captioned: Path) -> None:
+    bundle = fs.load(run.bundle)
+    assert list(bundle.encoder.spec.sides) == ["image", "caption"]
+    words = bundle.embed([f"a {name} square" for name in COLOURS], side="text")
+    assert np.array_equal(words, bundle.embed([f"a {name} square" for name in COLOURS], side="caption"))
+    pictures = [np.array(Image.open(io.BytesIO(picture(name, 99)))) for name in COLOURS]
+    seen = bundle.embed(pictures, side="image")
+    assert (seen @ words.T).argmax(1).tolist() == [0, 1, 2, 3]
+    alone = np.concatenate([bundle.embed([one], side="image") for one in pictures])
+    assert np.allclose(alone, seen, atol=1e-5)
+    with pytest.raises(BadInput, match="no side 'sound'; there are: image, caption"):
+        bundle.embed(["x"], side="sound")
+    with pytest.raises(BadInput, match="say which"):
+        bundle.embed(["x"])
+
+
+def test_retrieval_zero_shot_and_search_by_words(run, captioned: Path, tmp_path: Path) -> None:
+    report = fs.evaluate(run.bundle, captioned, checks=["retrieval", "zero_shot", "knn"], **COLUMNS)
+    assert report["retrieval.image_to_caption.recall@1"] > 0.9
+    assert report["retrieval.caption_to_image.recall@1"] > 0.9
+    assert report["zero_shot.accuracy"] > 0.6
+    answers = fs.search(run.bundle, captioned, "a blue square", k=5, image="image", label="label")
+    assert {hit.label for hit in answers.hits} == {"blue"}
+    with Image.open(answers.contact_sheet(tmp_path / "sheet.png")) as sheet:
+        assert sheet.size[0] > 100
+
+
+def naive_ranks(queries: np.ndarray, answers: np.ndarray, wanted: np.ndarray, keys: np.ndarray) -> list[int]:
+    out = []
+    for q, want in zip(queries, wanted, strict=True):
+        best = [float(q @ a) for a, key in zip(answers, keys, strict=True) if key == want]
+        if not best:
+            out.append(len(answers) + 1)
+            continue
+        ahead = [a for a, key in zip(answers, keys, strict=True) if key != want and float(q @ a) >= max(best)]
+        out.append(1 + len(ahead))
+    return out
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 12))
+def test_ranks_are_those_of_a_loop_and_ties_count_against(seed: int, q: int, a: int) -> None:
+    draw = np.random.default_rng(seed)
+    queries, answers = (draw.integers(-2, 3, (n, 3)).astype(np.float32) for n in (q, a))
+    wanted, keys = draw.integers(0, 4, q), draw.integers(0, 4, a)
+    found = best_ranks(queries, answers, wanted, keys, block=5)
+    assert found.tolist() == naive_ranks(queries, answers, wanted, keys)
+    collapsed = best_ranks(np.ones((4, 3), np.float32), np.ones((9, 3), np.float32), np.arange(4), np.arange(9))
+    assert (collapsed == 9).all()
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    things = ["card", "rate", "cash", "app", "fee", "pin", "bank", "top up", "refund", "limit"]
+    lines = ["question,answer,score"]
+    for i in range(60):
+        asked, told = things[i % 10], things[i % 10 if i % 2 else (i + 3) % 10]
+        lines.append(f"where is my {asked} number {i},your {told} is here {i},{5.0 if i % 2 else 1.0}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_sides_of_one_kind_share_an_encoder_that_is_an_ordinary_one(questions: Path, tmp_path: Path) -> None:
+    run = fs.train(questions, columns={"text": "question,answer"}, steps=30, out=tmp_path / "run", **TEXT)
+    bundle = fs.load(run.bundle)
+    assert run.recipe.method == "pairs" and bundle.modality == "text"
+    assert bundle.embed(["a text"]).shape == (1, 16)
+    report = fs.evaluate(bundle, questions, checks=["retrieval"], text="question,answer")
+    assert 0 <= report["retrieval.question_to_answer.recall@10"] <= 1
+
+
+def test_scored_pairs_learn_their_order(questions: Path, tmp_path: Path) -> None:
+    columns = {"text": "question,answer", "score": "score"}
+    run = fs.train(questions, columns=columns, steps=80, lr=3e-3, out=tmp_path / "run", **TEXT)
+    assert run.recipe.method == "scored"
+    report = fs.evaluate(run.bundle, questions, checks=["similarity"], **columns)
+    assert report["similarity.spearman"] > 0.6
+    with pytest.raises(BadInput, match="needs scores; give --score"):
+        fs.train(questions, method="scored", columns={"text": "question,answer"}, out=tmp_path / "no", **TEXT)
+    with pytest.raises(BadInput, match="learns from pairs"):
+        fs.train(questions, method="pairs", columns={"text": "question"}, steps=2, out=tmp_path / "no", **TEXT)
+
+
+def test_further_sides_can_be_negatives_of_other_things(tmp_path: Path) -> None:
+    path = tmp_path / "triplets.csv"
+    rows = [f"red thing {i},a red one {i},a blue one {i}" for i in range(40)]
+    path.write_text("\n".join(["anchor,positive,negative", *rows]) + "\n")
+    columns = {"text": "anchor,positive,negative"}
+    run = fs.train(path, columns=columns, options={"negatives": 1}, steps=40, lr=3e-3, out=tmp_path / "run", **TEXT)
+    z = fs.load(run.bundle).embed(["red thing 3", "a red one 3", "a blue one 3"])
+    assert z[0] @ z[1] > z[0] @ z[2]
+
+
+def test_the_gradient_of_hard_negatives_flows(questions: Path) -> None:
+    from fastness.losses import LOSSES
+    from fastness.losses.pairs import between
+
+    torch.manual_seed(0)
+    x, y, n = (torch.randn(6, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    loss = LOSSES.get("nt-xent")()(between(x, y, torch.arange(6), torch.nn.functional.normalize(n, dim=1)), 10.0)
+    loss.backward()
+    unit = [torch.nn.functional.normalize(t.detach().requires_grad_(), dim=1) for t in (x, y, n)]
+    logits = 10 * unit[0] @ torch.cat(unit[1:]).T
+    wanted = torch.nn.functional.cross_entropy(logits, torch.arange(6))
+    assert torch.allclose(loss, wanted) and n.grad.abs().max() > 0
