@@ -172,3 +172,38 @@ def test_the_gradient_of_hard_negatives_flows(questions: Path) -> None:
     logits = 10 * unit[0] @ torch.cat(unit[1:]).T
     wanted = torch.nn.functional.cross_entropy(logits, torch.arange(6))
     assert torch.allclose(loss, wanted) and n.grad.abs().max() > 0
+
+
+def test_hard_negatives_are_those_of_a_loop_also_below_zero() -> None:
+    from fastness.index.mining import hard_negatives
+
+    draw = np.random.default_rng(0)
+    x, y = (draw.normal(size=(40, 4)).astype(np.float32) for _ in range(2))
+    x, y = x / np.linalg.norm(x, axis=1, keepdims=True), y / np.linalg.norm(y, axis=1, keepdims=True)
+    keys = draw.integers(0, 25, 40)
+    found = hard_negatives(x, y, keys, number=3, margin=0.1)
+    below = 0
+    for i in range(40):
+        right = float(x[i] @ y[i])
+        below += right < 0
+        wrong = [(float(x[i] @ y[j]), j) for j in range(40) if keys[j] != keys[i]]
+        allowed = sorted((s, j) for s, j in wrong if s <= right - 0.1 * abs(right))[::-1][:3]
+        assert [j for j in found.rows[i] if j >= 0] == [j for _, j in allowed]
+        assert np.allclose([s for s in found.scores[i] if not np.isnan(s)], [s for s, _ in allowed], atol=1e-5)
+    assert below > 5
+
+
+def test_pairs_become_triplets_that_can_be_trained_on(questions: Path, tmp_path: Path) -> None:
+    from fastness.tasks.mine import mine
+
+    run = fs.train(questions, columns={"text": "question,answer"}, steps=10, out=tmp_path / "run", **TEXT)
+    made, without = mine(run.bundle, questions, tmp_path / "triplets.parquet", text="question,answer")
+    rows = pq.read_table(tmp_path / "triplets.parquet").to_pylist()
+    assert made == len(rows) and made + without == 60 and made > 10
+    assert all(row["negative"] != row["positive"] for row in rows)
+    columns = {"text": "anchor,positive,negative"}
+    fs.train(
+        tmp_path / "triplets.parquet", columns=columns, options={"negatives": 1}, steps=3, out=tmp_path / "x", **TEXT
+    )
+    with pytest.raises(BadInput, match="two columns of texts"):
+        mine(run.bundle, questions, tmp_path / "t.csv", text="question")

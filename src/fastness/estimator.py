@@ -143,6 +143,7 @@ class ContrastiveEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.string = True
         tags.input_tags.three_d_array = True
         tags.non_deterministic = self.budget is not None  # a time budget makes as many steps as it can
@@ -158,8 +159,9 @@ def _kind(X: Any) -> str:
         return "text"
     if isinstance(first, Mapping):
         return "table"
-    shape = np.shape(X) if not isinstance(first, bytes) and not hasattr(first, "convert") else ()
-    return "image" if len(shape) in (3, 4) or (not shape and first is not None) else "table"
+    if isinstance(first, bytes) or hasattr(first, "convert") or np.ndim(first) in (2, 3):
+        return "image"  # a list of pictures, perhaps of different sizes
+    return "image" if hasattr(X, "__array__") and np.asarray(X).ndim in (3, 4) else "table"
 
 
 def _labelled(dataset: Any, y: Any) -> Any:

@@ -23,7 +23,8 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Images: resnet18|34|50, vit-tiny|small, timm:NAME; texts: transformer, static; tables: mlp, ft-transformer.  [default: chosen for the data]"
+            help="resnet18|34|50, vit-tiny|small, timm:NAME; for texts transformer, static; for tables mlp, "
+            "ft-transformer.  [default: chosen for the data]"
         ),
     ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first stage, or width throughout.")] = None,

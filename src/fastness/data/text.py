@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 PADDING = -1
 """What stands behind the last token of a text in a batch."""
 _TOKENS_AN_ITEM = 64  # a batch of size B has at most B times so many places
@@ -40,11 +42,12 @@ def damage(text: object) -> str | None:
     """Return why a value is no text that can be learnt from, or ``None``."""
     if not isinstance(text, str):
         return "missing" if text is None else f"a {type(text).__name__}, not a text"
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if _SURROGATE.search(text):
         return "half of a surrogate pair: the text was cut or decoded wrongly"
-    if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text):
-        return "empty"
-    return None
+    seen = text.strip()
+    if seen and seen[0].isprintable():  # quick, and so of nearly all texts
+        return None
+    return "empty" if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text) else None
 
 
 def dataset_of(texts: Any) -> Dataset:

@@ -209,8 +209,8 @@ class Modality(ABC):
     def training(self, recipe: Recipe) -> dict[str, Any]:
         """Return how its encoders train best where that differs from the method's defaults.
 
-        ``batch_size``, ``optimizer``, ``weight_decay``, ``temperature``, and ``rates``: the peak learning rate by
-        optimiser.
+        ``batch_size``, ``optimizer``, ``weight_decay`` (of AdamW), ``temperature``, and ``rates``: the peak learning
+        rate by optimiser.
         """
         return {}
 

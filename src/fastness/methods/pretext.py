@@ -41,11 +41,11 @@ class Pretext(Method):
 
 @METHODS.register("masked")
 class Masked(Pretext):
-    """Hide some tokens or cells; predict them from the others."""
+    """Hide some words; predict them from the others."""
 
     about = About(
-        "predict hidden tokens or cells from the others",
-        "Devlin et al. 2019, arXiv 1810.04805; for tables Yoon et al. 2020 (VIME)",
+        "predict hidden words from the others",
+        "Devlin et al. 2019, arXiv 1810.04805",
         "one forward and backward of one view, and a layer over the vocabulary",
         "a first stage before contrast, on much text of a domain; its vectors alone compare badly",
     )

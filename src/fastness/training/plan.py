@@ -58,7 +58,8 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     recipe = recipe.model_copy(update=kind.choose(recipe, dataset, device, init))
     defaults = METHODS.get(recipe.method).defaults
     scarce = defaults.scarce.get(dataset.modality, {}) if device.type == "cpu" else {}
-    usual = {**vars(defaults), **kind.training(recipe), **scarce}
+    own = kind.training(recipe)
+    usual = {**vars(defaults), **own, **scarce}
     chosen: dict[str, Any] = {}
     if not (recipe.epochs or recipe.steps or recipe.budget):
         if device.type == "cpu":
@@ -74,7 +75,7 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
         rates = {"sgd": usual["lr"], "lars": 10 * usual["lr"], "adamw": 1e-3, **usual.get("rates", {})}
         chosen["lr"] = _rate(recipe, rates[optimizer], usual["batch_size"])
     if recipe.weight_decay is None:
-        decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": 0.05}
+        decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": own.get("weight_decay", 0.05)}
         chosen["weight_decay"] = decays[optimizer]
     if recipe.temperature is None:
         chosen["temperature"] = usual["temperature"]

@@ -1,0 +1,213 @@
+"""Eight labels a class: MiniLM tuned by contrast on them, beside SetFit on the same draws, and MiniLM as it is.
+
+A second part asks whether tuning without labels on a domain's texts helps: Banking77 and CLINC150, 8 and 16 labels a
+class, logistic regression on MiniLM's vectors before and after.
+
+Finished jobs are kept in ``.bench/few_label_text``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+import common
+import fastness as fs
+from fastness.core.files import write_json
+from fastness.core.seeds import numpy_generator
+from fastness.metrics.intervals import student
+
+FOLDER = common.WORK / "few_label_text"
+TEXT = common.DATA / "text"
+SHOTS, DRAWS, TESTED = 8, 10, 1000
+STEPS = {2: 40, 4: 60, 77: 200}  # of tuning, by the number of classes; chosen on draws of training items, seed 100
+Data = tuple[list[str], list[str], list[str], list[str]]  # texts and labels to draw from, texts and labels to test on
+
+
+def sst2() -> Data:
+    """Return SST-2: train, and dev as test (its test has no labels that all agree on)."""
+    parts = [
+        [line.split("\t") for line in (TEXT / "sst2" / f"{p}.tsv").read_text("utf-8").splitlines()]
+        for p in ("train", "test")
+    ]
+    return *_columns(parts[0]), *_columns(parts[1])
+
+
+def ag_news() -> Data:
+    """Return AG News: the first 3,600 of its test file to draw from, the rest to test on."""
+    with (TEXT / "agnews" / "test.csv").open(encoding="utf-8", newline="") as handle:
+        rows = [[f"{row[1]}. {row[2]}", row[0]] for row in csv.reader(handle)]
+    order = numpy_generator(0, "ag news").permutation(len(rows))
+    rows = [rows[i] for i in order]
+    return *_columns(rows[:3600]), *_columns(rows[3600:])
+
+
+def banking77() -> Data:
+    """Return Banking77."""
+    parts = []
+    for part in ("train", "test"):
+        with (TEXT / "banking77" / f"{part}.csv").open(encoding="utf-8", newline="") as handle:
+            parts.append([row[:2] for row in csv.reader(handle)][1:])
+    return *_columns(parts[0]), *_columns(parts[1])
+
+
+def clinc150() -> Data:
+    """Return CLINC150 without its out-of-scope queries."""
+    found = json.loads((TEXT / "clinc150" / "data_full.json").read_text("utf-8"))
+    return *_columns(found["train"]), *_columns(found["test"])
+
+
+def _columns(rows: list[Any]) -> tuple[list[str], list[str]]:
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+SETS = {"sst2": sst2, "ag_news": ag_news, "banking77": banking77}
+
+
+def draw(labels: list[str], shots: int, number: int) -> np.ndarray:
+    """Return the places of ``shots`` items of each class."""
+    y, generator = np.array(labels), numpy_generator(number, "shots")
+    return np.concatenate([generator.permutation(np.flatnonzero(y == c))[:shots] for c in np.unique(y)])
+
+
+def tested(data: Data) -> tuple[list[str], np.ndarray]:
+    """Return up to a thousand test items, always the same."""
+    rows = numpy_generator(0, "tested").permutation(len(data[2]))[:TESTED]
+    return [data[2][i] for i in rows], np.array(data[3])[rows]
+
+
+def accuracy(bundle: Any, texts: list[str], labels: np.ndarray, test: list[str], wanted: np.ndarray) -> float:
+    """Return the accuracy of logistic regression on a bundle's vectors."""
+    model = LogisticRegression(max_iter=2000, C=10.0).fit(bundle.embed(texts), labels)
+    return float((model.predict(bundle.embed(test, precision="auto")) == wanted).mean())
+
+
+def tuned(name: str, texts: list[str], labels: list[str], number: int) -> Path:
+    """Tune MiniLM by supervised contrast on a draw."""
+    folder = FOLDER / f"tuned-{name}-{number}"
+    data = {"text": texts, "label": labels}
+    recipe = {"steps": STEPS[len(set(labels))], "batch_size": min(64, len(texts)), "lr": 3e-5, "seed": number}
+    columns = {"text": "text", "label": "label"}
+    fs.train(
+        data,
+        method="supcon",
+        init=str(common.minilm_bundle()),
+        out=folder,
+        columns=columns,
+        options={"projection": 0},
+        quiet=True,
+        **recipe,
+    )
+    return folder
+
+
+def one(name: str, way: str, number: int) -> float:
+    """Run one job unless its result is there; return the accuracy."""
+    path = FOLDER / f"{name}-{way}-{number}.json"
+    if path.exists():
+        return float(json.loads(path.read_text())["accuracy"])
+    data = SETS[name]()
+    rows = draw(data[1], SHOTS, number)
+    texts, labels = [data[0][i] for i in rows], [data[1][i] for i in rows]
+    test, wanted = tested(data)
+    if way == "setfit":
+        job, out = FOLDER / "job.json", FOLDER / "predicted.npy"
+        write_json(job, {"texts": texts, "labels": labels, "test": test, "seed": number, "iterations": 20})
+        python = common.peer_python("setfit")
+        command = [python, common.PEERS / "setfit_run.py", common.minilm(), job, out]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        value = float((np.load(out).astype(str) == wanted).mean())
+    else:
+        bundle = fs.load(common.minilm_bundle() if way == "as it is" else tuned(name, texts, labels, number))
+        value = accuracy(bundle, texts, np.array(labels), test, wanted)
+    write_json(path, {"accuracy": value})
+    print(name, way, number, f"{value:.4f}", flush=True)
+    return value
+
+
+def domain(name: str, data: Data, quick: bool) -> list[dict[str, Any]]:
+    """Tune MiniLM on a domain's texts without labels; compare few-label accuracy before and after."""
+    folder = FOLDER / f"domain-{name}{'-quick' if quick else ''}"
+    if not (folder / "bundle" / "bundle.json").exists():
+        recipe = {"steps": 20} if quick else {"epochs": 3}
+        fs.train(
+            {"text": data[0]},
+            init=str(common.minilm_bundle()),
+            columns={"text": "text"},
+            out=folder,
+            quiet=True,
+            **recipe,
+        )
+    test, wanted = tested(data)
+    rows = []
+    for shots in (8, 16):
+        values: dict[str, list[float]] = {}
+        for number in range(2 if quick else 5):
+            chosen = draw(data[1], shots, number)
+            texts, labels = [data[0][i] for i in chosen], np.array(data[1])[chosen]
+            for way, path in (("untuned", common.minilm_bundle()), ("tuned without labels", folder)):
+                values.setdefault(way, []).append(accuracy(fs.load(path), texts, labels, test, wanted))
+        gain = np.array(values["tuned without labels"]) - np.array(values["untuned"])
+        rows += [_row(f"{name}, {shots} a class", way, v) for way, v in values.items()]
+        rows.append(_row(f"{name}, {shots} a class", "gain", gain.tolist()))
+    return rows
+
+
+def _row(name: str, way: str, values: list[float]) -> dict[str, Any]:
+    mean, low, high = student(np.array(values))
+    return {
+        "set": name,
+        "way": way,
+        "mean": round(mean, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "draws": len(values),
+    }
+
+
+def main() -> None:
+    """Run what is missing and write the result file."""
+    quick = common.arguments(__doc__ or "").quick
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    names = ["sst2"] if quick else list(SETS)
+    rows, asks = [], []
+    for name in names:
+        found = {
+            way: [one(name, way, d) for d in range(2 if quick else DRAWS)] for way in ("as it is", "tuned", "setfit")
+        }
+        rows += [_row(f"{name}, {SHOTS} a class", way, values) for way, values in found.items()]
+        gain = _row("", "", (np.array(found["tuned"]) - np.array(found["setfit"])).tolist())
+        asks.append(
+            common.ask(
+                f"{name}: tuned by contrast against SetFit",
+                "to be stated",
+                f"{gain['mean']:+.3f} [{gain['low']:.3f}, {gain['high']:.3f}]",
+                None,
+            )
+        )
+    for name, data in (("banking77", banking77()), ("clinc150", clinc150())):
+        found_rows = domain(name, data, quick)
+        rows += found_rows
+        asks += [
+            common.ask(
+                f"{row['set']}: tuning without labels helps",
+                "> 0",
+                f"{row['mean']:+.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+                row["low"] > 0,
+            )
+            for row in found_rows
+            if row["way"] == "gain"
+        ]
+    common.save(
+        "few_label_text" + ("_quick" if quick else ""), rows, asks, protocol=f"MiniLM; up to {TESTED} test items"
+    )
+
+
+if __name__ == "__main__":
+    main()
