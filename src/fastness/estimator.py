@@ -159,7 +159,7 @@ def _kind(X: Any) -> str:
         return "text"
     if isinstance(first, Mapping):
         return "table"
-    if isinstance(first, bytes) or hasattr(first, "convert") or np.ndim(first) in (2, 3):
+    if isinstance(first, bytes) or hasattr(first, "convert") or (first is not None and np.ndim(first) in (2, 3)):
         return "image"  # a list of pictures, perhaps of different sizes
     return "image" if hasattr(X, "__array__") and np.asarray(X).ndim in (3, 4) else "table"
 
