@@ -155,7 +155,8 @@ def test_further_sides_can_be_negatives_of_other_things(tmp_path: Path) -> None:
     rows = [f"red thing {i},a red one {i},a blue one {i}" for i in range(40)]
     path.write_text("\n".join(["anchor,positive,negative", *rows]) + "\n")
     columns = {"text": "anchor,positive,negative"}
-    run = fs.train(path, columns=columns, options={"negatives": 1}, steps=40, lr=3e-3, out=tmp_path / "run", **TEXT)
+    run = fs.train(path, columns=columns, steps=40, lr=3e-3, out=tmp_path / "run", **TEXT)
+    assert run.recipe.options == {"negatives": 1}  # by the column's name
     z = fs.load(run.bundle).embed(["red thing 3", "a red one 3", "a blue one 3"])
     assert z[0] @ z[1] > z[0] @ z[2]
 
@@ -202,8 +203,6 @@ def test_pairs_become_triplets_that_can_be_trained_on(questions: Path, tmp_path:
     assert made == len(rows) and made + without == 60 and made > 10
     assert all(row["negative"] != row["positive"] for row in rows)
     columns = {"text": "anchor,positive,negative"}
-    fs.train(
-        tmp_path / "triplets.parquet", columns=columns, options={"negatives": 1}, steps=3, out=tmp_path / "x", **TEXT
-    )
+    fs.train(tmp_path / "triplets.parquet", columns=columns, steps=3, out=tmp_path / "x", **TEXT)
     with pytest.raises(BadInput, match="two columns of texts"):
         mine(run.bundle, questions, tmp_path / "t.csv", text="question")

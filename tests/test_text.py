@@ -136,14 +136,16 @@ def run(lines: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_sentence_transformers_loads_the_bundle_and_gives_the_same_vectors(run, lines: Path) -> None:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     theirs = sentence_transformers.SentenceTransformer(str(run.bundle), device="cpu")
     texts = sentences(30, 5)
     assert np.allclose(theirs.encode(texts), fs.load(run.bundle).embed(texts), atol=1e-5)
 
 
 def test_a_static_bundle_loads_there_too_and_is_adopted_back(lines: Path, tmp_path: Path) -> None:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     made = fs.train(lines, encoder="static", out=tmp_path / "run", **{**SMALL, "network": {}})
     texts = sentences(30, 5)
     ours = fs.load(made.bundle).embed(texts)
@@ -154,7 +156,8 @@ def test_a_static_bundle_loads_there_too_and_is_adopted_back(lines: Path, tmp_pa
 
 
 def test_what_sentence_transformers_saves_is_adopted_and_trained_on(run, lines: Path, tmp_path: Path) -> None:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     sentence_transformers.SentenceTransformer(str(run.bundle), device="cpu").save(str(tmp_path / "theirs"))
     texts = sentences(30, 5)
     adopted = fs.adopt(str(tmp_path / "theirs"), tmp_path / "adopted")

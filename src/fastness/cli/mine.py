@@ -31,4 +31,4 @@ def mine(
         options.print_json({"out": str(out), "triplets": triplets, "without": without})
         return
     print(f"{out}: {triplets:,} triplets; {without:,} pairs had no hard negative")
-    print(f"next       fastness train {out} --text anchor,positive,negative --option negatives=1 --init {bundle}")
+    print(f"next       fastness train {out} --text anchor,positive,negative --init {bundle}")

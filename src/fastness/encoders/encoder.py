@@ -206,7 +206,7 @@ class Modality(ABC):
             init: the encoder whose weights are the start; what it says then holds.
         """
 
-    def training(self, recipe: Recipe) -> dict[str, Any]:
+    def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """Return how its encoders train best where that differs from the method's defaults.
 
         ``batch_size``, ``optimizer``, ``weight_decay`` (of AdamW), ``temperature``, and ``rates``: the peak learning

@@ -131,7 +131,7 @@ class Images(Modality):
                 chosen["stem"] = "small" if (recipe.size or chosen["size"]) <= 64 else "imagenet"
         return chosen
 
-    def training(self, recipe: Recipe) -> dict[str, Any]:
+    def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """Transformers want AdamW."""
         return {"optimizer": "adamw"} if recipe.encoder.startswith("vit") else {}
 

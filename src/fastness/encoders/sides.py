@@ -177,8 +177,11 @@ class Sides(Modality):
             raise BadInput(f"--init: an encoder of {init.modality}s has one side; these things have {len(sides)}")
         return {"encoder": "sides", **({"width": recipe.width or 128} if init is None else {})}
 
-    def training(self, recipe: Recipe) -> dict[str, Any]:
-        """AdamW; many pairs at a time."""
+    def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+        """As its modality does where all sides share an encoder; else AdamW."""
+        if _alike(dataset):
+            first = next(iter(sides_of(dataset).values()))
+            return modality(first.modality).training(recipe, first)
         return {"optimizer": "adamw", "rates": {"adamw": 1e-3}, "batch_size": 128, "temperature": 0.07}
 
     def fit(self, recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Spec:

@@ -106,7 +106,7 @@ class Tables(Modality):
             chosen["width"] = 64 if encoder == "ft-transformer" else 256
         return chosen
 
-    def training(self, recipe: Recipe) -> dict[str, Any]:
+    def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """AdamW; a lower rate for the transformer."""
         rate = 3e-4 if recipe.encoder == "ft-transformer" else 1e-3
         return {"optimizer": "adamw", "rates": {"adamw": rate}, "batch_size": 256, "temperature": 0.5}

@@ -154,7 +154,7 @@ class Texts(Modality):
             chosen["size"] = _size(dataset)
         return chosen
 
-    def training(self, recipe: Recipe) -> dict[str, Any]:
+    def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """AdamW, small rates for pretrained transformers (a tenth of these), large ones for single vectors."""
         rate = 5e-3 if recipe.encoder == "static" else 5e-4
         return {"optimizer": "adamw", "rates": {"adamw": rate}, "batch_size": 128, "temperature": 0.05}

@@ -13,6 +13,7 @@ from fastness.core.errors import BadInput
 from fastness.core.hardware import fast_bf16
 from fastness.core.recipe import Recipe
 from fastness.data import Dataset
+from fastness.data.sides import sides_of
 from fastness.encoders import Spec, modality
 from fastness.methods import METHODS
 
@@ -58,7 +59,7 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     recipe = recipe.model_copy(update=kind.choose(recipe, dataset, device, init))
     defaults = METHODS.get(recipe.method).defaults
     scarce = defaults.scarce.get(dataset.modality, {}) if device.type == "cpu" else {}
-    own = kind.training(recipe)
+    own = kind.training(recipe, dataset)
     usual = {**vars(defaults), **own, **scarce}
     chosen: dict[str, Any] = {}
     if not (recipe.epochs or recipe.steps or recipe.budget):
@@ -81,6 +82,9 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
         chosen["temperature"] = usual["temperature"]
     if recipe.precision == "auto":
         chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
+    wrong = sum(name.lower().startswith("negative") for name in sides_of(dataset))
+    if recipe.method == "pairs" and wrong:
+        chosen["options"] = {"negatives": wrong, **recipe.options}
     recipe = recipe.model_copy(update=chosen)
     _check_batch(recipe)
     return recipe

@@ -39,13 +39,13 @@ class Display:
         if self._quiet:
             return
         if self._console.is_terminal:
-            self._start("decoding", total)
+            self._start("reading", total)
             assert self._bar is not None
             self._bar.update(self._task, completed=done)
             if done >= total:
                 self.close()
         elif done >= total and total > 1000:
-            self.say(f"decoded {total:,} items")
+            self.say(f"read {total:,} items")
 
     def start(self, total: int, done: int) -> None:
         """Begin to show training steps."""

@@ -345,7 +345,7 @@ def _words(asked: Recipe, recipe: Recipe, items: Items, device: torch.device) ->
     picked = ", ".join(f"{name.replace('_', '-')} {getattr(recipe, name)}" for name in chosen)
     lines = [
         f"{recipe.method} on {len(items):,} {kind.called}"
-        + (f" of {recipe.size} {kind.unit}" if recipe.size else "")
+        + (f" of {recipe.size} {kind.unit}" if recipe.size and kind.unit else "")
         + f", {recipe.encoder}, {device.type}"
         + (f" ({bad} quarantined, see quarantine.csv)" if bad else "")
     ]
