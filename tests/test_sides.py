@@ -76,7 +76,7 @@ def test_sides_share_a_space_and_keep_their_order_in_the_bundle(run, captioned: 
     assert (seen @ words.T).argmax(1).tolist() == [0, 1, 2, 3]
     alone = np.concatenate([bundle.embed([one], side="image") for one in pictures])
     assert np.allclose(alone, seen, atol=1e-5)
-    with pytest.raises(BadInput, match="no side 'sound'; there are: image, caption"):
+    with pytest.raises(BadInput, match="no side is called 'sound'; choose one of: image, caption"):
         bundle.embed(["x"], side="sound")
     with pytest.raises(BadInput, match="say which"):
         bundle.embed(["x"])
@@ -91,6 +91,36 @@ def test_retrieval_zero_shot_and_search_by_words(run, captioned: Path, tmp_path:
     assert {hit.label for hit in answers.hits} == {"blue"}
     with Image.open(answers.contact_sheet(tmp_path / "sheet.png")) as sheet:
         assert sheet.size[0] > 100
+
+
+def test_data_with_several_sides_are_not_embedded_by_chance(run, captioned: Path, questions: Path) -> None:
+    bundle = fs.load(run.bundle)
+    with pytest.raises(BadInput, match="name the column of one: image, caption"):
+        bundle.embed(captioned, image="image", text="caption")
+    with pytest.raises(BadInput, match="name the column of one: question, answer"):
+        bundle.of_side("caption").embed(questions, text="question,answer")
+
+
+def test_things_that_share_a_side_or_a_group_are_the_same(tmp_path: Path) -> None:
+    from fastness.data.sides import same_things
+
+    path = tmp_path / "pairs.csv"
+    path.write_text("q,a,g\nx,one,\nx,two,\ny,two,\nz,three,k\nw,four,k\nv,five,\n")
+    found = same_things(fs.open_data(path, text="q,a", group="g"))
+    assert found[0] == found[1] == found[2] and found[3] == found[4] and len(set(found)) == 3
+
+
+def test_the_size_and_the_preprocessing_come_from_the_training_part_of_both_sides(tmp_path: Path) -> None:
+    from fastness.core.recipe import Recipe
+    from fastness.data.sides import sides_of, stacked
+    from fastness.training import plan
+
+    path = tmp_path / "pairs.csv"
+    lines = [f"short {i},{'word ' * 60}end,{'train' if i < 6 else 'test'}" for i in range(9)]
+    path.write_text("\n".join(["question,answer,part", *lines]))
+    part = plan.training_part(fs.open_data(path, text="question,answer", split="part"))
+    assert len(stacked(part)) == 12 and all(len(side) == 6 for side in sides_of(part).values())
+    assert plan.complete(Recipe(), part, torch.device("cpu")).size > 60
 
 
 def naive_ranks(queries: np.ndarray, answers: np.ndarray, wanted: np.ndarray, keys: np.ndarray) -> list[int]:

@@ -200,6 +200,45 @@ def test_a_gradient_cache_gives_predicting_methods_the_gradient_of_the_whole(met
             assert torch.allclose(p.grad, wanted[name], rtol=1e-6, atol=1e-9), name
 
 
+def test_the_same_texts_give_the_same_tokenizer() -> None:
+    from fastness.encoders.tokens import train_tokenizer
+
+    texts = [f"{word}{i} naïve-{word[::-1]}" for i, word in enumerate(sentences(300, 7))]
+    made = [train_tokenizer(texts, 400, True) for _ in range(4)]
+    assert len({tokenizer.to_str() for tokenizer in made}) == 1
+    assert "##a" not in [token.content for token in made[0].get_added_tokens_decoder().values()]
+    assert made[0].encode("naïve words").tokens[0] == "[CLS]"
+
+
+def test_the_blocks_that_learn_are_in_training_mode_and_no_others() -> None:
+    encoder = encoder_of()
+    encoder.freeze_all_but(1)
+    encoder.train()
+    first, last = encoder.backbone.blocks
+    assert last.training and all(module.training for module in last.modules())
+    assert not any(module.training for module in first.modules())
+    assert not encoder.backbone.net.embeddings.dropout.training
+
+
+def test_an_adopted_model_is_float32_and_no_longer_than_its_places(run, tmp_path: Path) -> None:
+    import sentence_transformers
+
+    sentence_transformers.SentenceTransformer(str(run.bundle), device="cpu").half().save(str(tmp_path / "half"))
+    config = json.loads((tmp_path / "half" / "config.json").read_text())
+    (tmp_path / "half" / "config.json").write_text(
+        json.dumps({**config, "dtype": "float16", "auto_map": {"AutoModel": "x.y"}})
+    )
+    adopted = fs.adopt(str(tmp_path / "half"), tmp_path / "adopted")
+    assert {p.dtype for p in adopted.encoder.parameters()} == {torch.float32}
+    with pytest.raises(BadInput, match="places for 128 tokens"):
+        fs.adopt(str(tmp_path / "half"), tmp_path / "long", size=1024)
+    (tmp_path / "half" / "config.json").write_text(
+        json.dumps({**config, "model_type": "t5", "architectures": ["T5Model"]})
+    )
+    with pytest.raises(BadInput, match="transformer: "):
+        fs.adopt(str(tmp_path / "half"), tmp_path / "t5")
+
+
 HOSTILE = {
     "empty": "",
     "blank": " \t\u200b ",

@@ -155,7 +155,10 @@ def _kind(X: Any) -> str:
     if hasattr(X, "columns"):
         return "table"
     first = X[0] if isinstance(X, list | tuple) and len(X) else None
-    if isinstance(first, str) or (isinstance(X, np.ndarray) and X.dtype.kind in "UT" and X.ndim == 1):
+    flat = np.asarray(X) if isinstance(X, np.ndarray) or hasattr(X, "iloc") else np.zeros(0)
+    if isinstance(first, str) or (
+        flat.ndim == 1 and flat.dtype.kind in "OUT" and all(isinstance(t, str) for t in flat)
+    ):
         return "text"
     if isinstance(first, Mapping):
         return "table"

@@ -72,6 +72,10 @@ def _adopt_folder(folder: Path, out: Path, size: int | None) -> Bundle:
     if missing:
         raise BadInput(f"{folder}: its weights lack {len(missing)} of {len(wanted)} tensors, e.g. {missing[0]}")
     encoder.load_weights({k: weights.get(k, t) for k, t in wanted.items()})
+    try:
+        Bundle(folder, "", encoder, {}, {}).embed(["a few words"])
+    except Exception as error:  # noqa: BLE001 - a tokenizer's or a network's own kinds; all mean the same here
+        raise BadInput(f"{folder}: cannot embed a text ({' '.join(str(error).split())[:150]})") from None
     origin = {"method": "adopted", "encoder": spec.name, "weights": f"folder {folder.name}"}
     write(out, encoder, origin, Manifest([], np.zeros((0, 32), np.uint8)))
     return load(out)

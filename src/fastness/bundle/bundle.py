@@ -29,6 +29,7 @@ from fastness.core.hardware import fast_bf16
 from fastness.data import Dataset, open_data
 from fastness.data.items import Items, Positions
 from fastness.data.manifest import Manifest
+from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, read_spec
 
 FORMAT = 2
@@ -148,7 +149,7 @@ class Bundle:
         """
         item = self.encoder.asked(query)
         try:
-            return item, self.embed([item], side="text" if isinstance(item, str) else "image")
+            return item, self.embed([item], side=self.encoder.side_of(item))
         except BadInput as error:
             raise BadInput(f"{query[:200]}: {str(error).split(': ', 1)[-1]}") from None
 
@@ -156,6 +157,11 @@ class Bundle:
         self, dataset: Dataset, *, normalize: bool = True, batch_size: int = 256, precision: str = "float32"
     ) -> Embedded:
         """Return embeddings of a data set with the items they belong to; damaged ones are in its quarantine."""
+        if dataset.sides > 1:
+            names = ", ".join(sides_of(dataset))
+            raise BadInput(f"{dataset.whole.source}: each thing has several sides; name the column of one: {names}")
+        if dataset.modality != self.modality and self.modality != "sides":
+            raise BadInput(f"{dataset.whole.source}: holds {dataset.modality}s; this bundle takes {self.modality}s")
         if dataset.modality != self.modality:
             return self.of_side(dataset.modality).embed_dataset(
                 dataset, normalize=normalize, batch_size=batch_size, precision=precision

@@ -59,7 +59,7 @@ def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Ite
         prepare: what makes each side ready.
     """
     sides = sides_of(dataset)
-    made = {name: prepare[name](replace(side, rows=dataset.rows)) for name, side in sides.items()}
+    made = {name: make(sides[name]) for name, make in prepare.items()}
     usable = np.ones(len(dataset), np.bool_)
     quarantine = dataset.quarantine
     for items in made.values():
@@ -73,7 +73,34 @@ def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Ite
 def sides_of(dataset: Dataset) -> dict[str, Dataset]:
     """Return the sides of a data set of things with several, by name; a data set of items is its own only side."""
     found: dict[str, Dataset] = getattr(dataset.payloads, "sides", {dataset.modality: dataset})
-    return found
+    return {name: replace(side, rows=dataset.rows) for name, side in found.items()}
+
+
+def same_things(things: Dataset) -> npt.NDArray[np.int64]:
+    """Return a number for each thing, int64 ``[N]``: equal where things are the same.
+
+    They are if they have the same group, or any side of one has the very bytes that it has in the other: two questions
+    with one answer answer for each other, and so does a question that stands there twice.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    number = len(things)
+    thing, mark, marks = [], [], 0
+    columns = [np.unique(side.manifest.hashes, axis=0, return_inverse=True)[1] for side in sides_of(things).values()]
+    if things.manifest.groups is not None:
+        names, groups = np.unique(things.manifest.groups, return_inverse=True)
+        nameless = np.flatnonzero(names == "")
+        columns.append(np.where(np.isin(groups, nameless), len(names) + np.arange(number), groups))
+    for column in columns:
+        values = np.unique(column.reshape(-1), return_inverse=True)[1]
+        thing.append(np.arange(number))
+        mark.append(number + marks + values)
+        marks += int(values.max(initial=-1)) + 1
+    rows, cols = np.concatenate(thing), np.concatenate(mark)
+    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, cols)), shape=(number + marks, number + marks))
+    labels: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1][:number].astype(np.int64)
+    return labels
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,10 @@ class Encoder(nn.Module, ABC):
         """
         raise BadInput(f"--query: {self.spec.modality}s cannot be asked for by a line of text")
 
+    def side_of(self, item: Any) -> str | None:
+        """Return which side an item that `asked` gave belongs to; ``None`` where there is one."""
+        return None
+
     # --- from batches to features -----------------------------------------------------------------
 
     def preprocess(self, batch: torch.Tensor) -> torch.Tensor:
@@ -182,7 +186,7 @@ class Encoder(nn.Module, ABC):
         for block in learning:
             block.requires_grad_(True)
         inner = {module for block in learning for module in block.modules()}
-        outer = {self, self.backbone, blocks}
+        outer = {module for module in self.modules() if any(part in inner for part in module.modules())}
         self._frozen = [module for module in self.modules() if module not in inner | outer]
 
 

@@ -47,6 +47,8 @@ def read_folder(folder: Path) -> tuple[TextSpec, dict[str, torch.Tensor]]:
         BadInput: a file is missing, or the model has a part that this encoder does not have.
     """
     modules = _read(folder / "modules.json", [{"type": "Transformer", "path": ""}, {"type": "Pooling", "path": ""}])
+    if any(".." in Path(module["path"]).parts or Path(module["path"]).is_absolute() for module in modules):
+        raise BadInput(f"{folder / 'modules.json'}: names a folder outside")
     kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
     strange = sorted(set(kinds) - {"Transformer", "Pooling", "Normalize", "StaticEmbedding"})
     if strange:
@@ -65,7 +67,10 @@ def read_folder(folder: Path) -> tuple[TextSpec, dict[str, torch.Tensor]]:
         spec = TextSpec("static", 512, tokenizer.read_text("utf-8"), config, "mean", "Normalize" in kinds)
         return spec, {"embedding.weight": table.float()}
     config = _read(inner / "config.json")
-    longest = _read(inner / "sentence_bert_config.json", {}).get("max_seq_length")
+    stated = _read(inner / "sentence_bert_config.json", {})
+    if stated.get("do_lower_case"):
+        raise BadInput(f"{inner}: lowers all letters outside its tokenizer (do_lower_case), which is not supported")
+    longest = stated.get("max_seq_length")
     size = int(longest or min(512, config.get("max_position_embeddings", 512)))
     pooling = _pooling(kinds.get("Pooling", inner) / "config.json") if (folder / "modules.json").exists() else "mean"
     return TextSpec("transformer", size, tokenizer.read_text("utf-8"), config, pooling, "Normalize" in kinds), weights

@@ -123,9 +123,10 @@ class SidesEncoder(Encoder):
             BadInput: there is no such side; lists those there are.
         """
         names = list(self.spec.sides)
-        matching = [n for n in names if name in (n, self.spec.sides[n].modality)]
-        if not matching:
-            raise BadInput(f"no side '{name}'; there are: {', '.join(names)}")
+        matching = [n for n in names if n == name] or [n for n in names if self.spec.sides[n].modality == name]
+        if len(matching) != 1:
+            wrong = "several sides are" if matching else "no side is"
+            raise BadInput(f"{wrong} called '{name}'; choose one of: {', '.join(names)}")
         found = self.sides[names.index(matching[0])]
         assert isinstance(found, Encoder)
         return found
@@ -145,6 +146,15 @@ class SidesEncoder(Encoder):
             except BadInput as error:
                 reason = error
         raise reason
+
+    def side_of(self, item: Any) -> str | None:
+        """Return the first side whose modality the item is of: words are texts, bytes are pictures."""
+        kind = "text" if isinstance(item, str) else "image"
+        return next((name for name, spec in self.spec.sides.items() if spec.modality == kind), None)
+
+    def freeze_all_but(self, last: int) -> None:
+        """Not with an encoder a side."""
+        raise BadInput("--unfreeze: encoders with a side each are trained whole; drop it")
 
     def forward(self, x: Any) -> torch.Tensor:
         """A thing has no single vector.
@@ -172,16 +182,21 @@ class Sides(Modality):
         sides = sides_of(dataset)
         first = next(iter(sides.values()))
         if _alike(dataset):
-            return modality(first.modality).choose(recipe, first, device, init)
+            return modality(first.modality).choose(recipe, stacked(dataset), device, init)
         if init is not None and not isinstance(init, SidesSpec):
             raise BadInput(f"--init: an encoder of {init.modality}s has one side; these things have {len(sides)}")
+        for name in ("size", "stem", "network", "compile"):
+            if getattr(recipe, name):
+                raise BadInput(f"--{name} means nothing for encoders with a side each; drop it")
+        if recipe.encoder not in ("auto", "sides"):
+            raise BadInput(f"--encoder {recipe.encoder}: sides of different kinds choose theirs themselves; drop it")
         return {"encoder": "sides", **({"width": recipe.width or 128} if init is None else {})}
 
     def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """As its modality does where all sides share an encoder; else AdamW."""
         if _alike(dataset):
-            first = next(iter(sides_of(dataset).values()))
-            return modality(first.modality).training(recipe, first)
+            every = stacked(dataset)
+            return modality(every.modality).training(recipe, every)
         return {"optimizer": "adamw", "rates": {"adamw": 1e-3}, "batch_size": 128, "temperature": 0.07}
 
     def fit(self, recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 POOLINGS = ("mean", "cls", "max")
 _LONGEST = 128  # tokens that an encoder trained from scratch looks at, at most
+_SINGLE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # signs that are a token each
 _TOKENIZER, _CONFIG = "tokenizer.json", "config.json"
 
 NETWORK: Mapping[str, Option] = {
@@ -89,12 +91,22 @@ class TextSpec(Spec):
         return {token["content"]: int(token["id"]) for token in added if token["special"]}
 
     def load_tokenizer(self) -> Tokenizer:
-        """Return the tokenizer, cutting at ``size`` tokens and never padding."""
+        """Return the tokenizer, never padding and cutting at ``size`` tokens.
+
+        Static vectors have no places: nothing is cut, and no marks are put around a text; so does
+        sentence-transformers.
+        """
         from tokenizers import Tokenizer
 
-        made = Tokenizer.from_str(self.tokenizer)
+        described = json.loads(self.tokenizer)
+        if self.name == "static":
+            described["post_processor"] = None
+        made = Tokenizer.from_str(json.dumps(described))
         made.no_padding()
-        made.enable_truncation(self.size)
+        if self.name == "static":
+            made.no_truncation()
+        else:
+            made.enable_truncation(self.size)
         return made
 
 
@@ -187,7 +199,8 @@ class Texts(Modality):
 def _size(dataset: Dataset) -> int:
     """Return how many tokens the longest one in a hundred texts has, roughly: 1.3 a word, and two at the ends."""
     rows = numpy_generator(0, "size").permutation(len(dataset))[:2000]
-    words = [dataset.payloads.read(int(dataset.rows[row])).count(" ") + 1 for row in rows]
+    texts = (dataset.payloads.read(int(dataset.rows[row])) for row in rows)
+    words = [len(text.split()) + len(_SINGLE.findall(text)) for text in texts]
     usual = 1.3 * float(np.quantile(words, 0.99)) + 2
     return int(np.clip(8 * np.ceil(usual / 8), 16, _LONGEST))
 

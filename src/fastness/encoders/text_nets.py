@@ -10,6 +10,8 @@ from torch import nn
 from fastness.core.errors import BadInput
 from fastness.encoders.text import NETS, TextSpec
 
+_OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
 
 def pooled(states: torch.Tensor, there: torch.Tensor, how: str) -> torch.Tensor:
     """Return one vector a text, float32 ``[B, D]``, of its tokens' ``[B, L, D]``, where bool ``[B, L]`` says so."""
@@ -29,14 +31,24 @@ class TransformerNet(nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModel
 
-        values = dict(spec.config)
+        # Weights are float32 whatever they were saved as, and code that a configuration names is never fetched or run.
+        values = {k: v for k, v in spec.config.items() if k not in ("auto_map", "dtype", "torch_dtype")}
         try:
             kind = values.pop("model_type")
             config = AutoConfig.for_model(kind, **values)
             made: Any = AutoModel
-            self.net: Any = made.from_config(config, attn_implementation="sdpa")
-        except (KeyError, TypeError, ValueError) as error:
+            self.net: Any = made.from_config(
+                config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False
+            )
+        except Exception as error:  # noqa: BLE001 - a wrong configuration raises many kinds; all mean the same here
             raise BadInput(f"transformer: {' '.join(str(error).split())[:200]}") from None
+        if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+            raise BadInput(f"transformer: a {kind} is no encoder of texts alone; adopt one like BERT")
+        places = getattr(config, "max_position_embeddings", None) or spec.size
+        if kind in _OFFSET:
+            places -= 2  # RoBERTa and its kin number places from two on
+        if spec.size > places:
+            raise BadInput(f"--size {spec.size}: this network has places for {places} tokens; ask for no more")
         self.pooling = spec.pooling
         self.dim = int(config.hidden_size)
 

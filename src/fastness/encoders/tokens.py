@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,15 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, ends: bool) -> Tokeni
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
+    # The trainer numbers signs inside words in no fixed order, on which ties between merges then depend; signs that are
+    # given to it as special tokens keep the order they are given in.
+    signs = sorted({sign for text in texts for sign in made.normalizer.normalize_str(text) if not sign.isspace()})
+    fixed = [*SPECIAL, *(f"##{sign}" for sign in signs[: max(0, vocabulary // 2 - len(SPECIAL))])]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False)
     made.train_from_iterator(texts, trainer)
+    described = json.loads(made.to_str())
+    described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in SPECIAL]
+    made = Tokenizer.from_str(json.dumps(described))
     if ends:
         made.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",

@@ -86,7 +86,7 @@ def read(folder: Path) -> Evidence:
 def _overlap(subject: Subject) -> dict[str, int]:
     """Count held-out items whose very bytes were in the encoder's training data: leakage by the letter."""
     known = subject.bundle.item_hashes
-    held = [row.tobytes().hex() for row in subject.test.dataset.manifest.hashes]
+    held = [row.tobytes().hex() for row in subject.held_out.manifest.hashes]
     return {"held_out_items_seen_in_training": sum(item in known for item in held)}
 
 

@@ -29,6 +29,8 @@ class Subject:
         seed: of every random choice in the checks.
         sides: by name the bundle and the items of each side, for checks that fit nothing: the held-out items if the
             data have splits, else all.
+        held_out: the things of ``test``, with all their sides.
+        unfitted: the things of ``sides``.
     """
 
     bundle: Bundle
@@ -37,6 +39,8 @@ class Subject:
     how: str
     seed: int
     sides: dict[str, tuple[Bundle, Items]]
+    held_out: Dataset
+    unfitted: Dataset
 
     @classmethod
     def of(cls, bundle: Bundle, dataset: Dataset, seed: int) -> Subject:
@@ -54,15 +58,13 @@ class Subject:
             fit, test, how = items.select(~chosen), items.select(chosen), "a random quarter held out"
             unfitted = items
         if not (isinstance(fit, SideItems) and isinstance(test, SideItems) and isinstance(unfitted, SideItems)):
-            return cls(bundle, fit, test, how, seed, {bundle.modality: (bundle, unfitted)})
+            sides = {bundle.modality: (bundle, unfitted)}
+            return cls(bundle, fit, test, how, seed, sides, test.dataset, unfitted.dataset)
         sides = {name: (bundle.of_side(name), side) for name, side in unfitted.sides.items()}
         first = next(iter(sides))
-        return cls(sides[first][0], fit.sides[first], test.sides[first], how, seed, sides)
-
-    @property
-    def unfitted(self) -> Dataset:
-        """The items of `sides`."""
-        return next(iter(self.sides.values()))[1].dataset
+        return cls(
+            sides[first][0], fit.sides[first], test.sides[first], how, seed, sides, test.dataset, unfitted.dataset
+        )
 
     def side_vectors(self, name: str) -> Floats:
         """Embeddings of one side, float32 ``[M, D]``, length 1."""
@@ -103,4 +105,4 @@ class Subject:
     @property
     def data(self) -> str:
         """Fingerprint of the held-out items."""
-        return self.test.dataset.fingerprint
+        return self.held_out.fingerprint

@@ -18,10 +18,12 @@ def cosent(x: torch.Tensor, y: torch.Tensor, scores: torch.Tensor, scale: float 
 
     Args:
         x, y: float ``[P, D]``, any length; row i of one is compared with row i of the other.
-        scores: float ``[P]``; equal scores are not compared.
+        scores: float ``[P]``; equal scores are not compared, pairs with NaN not at all.
     """
     logits = scale * distributed.gathered((normalised(x) * normalised(y)).sum(1))
-    scores, order = distributed.gathered(scores).sort(descending=True)
+    scores = distributed.gathered(scores)
+    logits, scores = logits[~scores.isnan()], scores[~scores.isnan()]  # only now: every process has as many
+    scores, order = scores.sort(descending=True)
     logits = logits[order]
     higher = torch.searchsorted(-scores, -scores)  # how many have a score above mine
     running = torch.logcumsumexp(-logits, 0)

@@ -41,6 +41,5 @@ class Scored(Method):
     def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
         assert known.scores is not None
-        there = ~known.scores.isnan()
-        x, y = found["z"][there].unbind(1)
-        return outcome(cosent(x, y, known.scores[there], 1 / self.temperature), found)
+        x, y = found["z"].unbind(1)
+        return outcome(cosent(x, y, known.scores, 1 / self.temperature), found)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastness.bundle import Bundle, load
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path
-from fastness.data.sides import SideItems
+from fastness.data.sides import SideItems, same_things
 from fastness.encoders import ready
 from fastness.index.mining import hard_negatives
 
@@ -28,7 +26,7 @@ def mine(
 
     Args:
         bundle: what finds the negatives.
-        data: pairs of texts, see `open_data`; equal answers, and those of one ``group``, are never negatives of each
+        data: pairs of texts, see `open_data`; things that are the same (`same_things`) are never negatives of each
             other.
         out: a ``.parquet`` or ``.csv`` file.
         number, margin: see `hard_negatives`.
@@ -52,10 +50,7 @@ def mine(
     (first, questions), (second, answers) = list(items.sides.items())[:2]
     asked = bundle.of_side(first).embed_items(questions, precision="auto")
     told = bundle.of_side(second).embed_items(answers, precision="auto")
-    groups = items.dataset.manifest.groups
-    same = answers.dataset.manifest.hashes if groups is None else groups
-    keys = np.unique(same, axis=0, return_inverse=True)[1].reshape(-1)
-    found = hard_negatives(asked, told, keys, number=number, margin=margin)
+    found = hard_negatives(asked, told, same_things(items.dataset), number=number, margin=margin)
     texts = [[side.dataset.payloads.read(int(row)) for row in side.dataset.rows] for side in (questions, answers)]
     triplets = [(i, int(j)) for i, row in enumerate(found.rows) for j in row if j >= 0]
     table = pa.table(

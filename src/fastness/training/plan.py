@@ -82,12 +82,17 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
         chosen["temperature"] = usual["temperature"]
     if recipe.precision == "auto":
         chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
-    wrong = sum(name.lower().startswith("negative") for name in sides_of(dataset))
-    if recipe.method == "pairs" and wrong:
+    if recipe.method == "pairs" and (wrong := _negatives(list(sides_of(dataset)))):
         chosen["options"] = {"negatives": wrong, **recipe.options}
     recipe = recipe.model_copy(update=chosen)
     _check_batch(recipe)
     return recipe
+
+
+def _negatives(sides: list[str]) -> int:
+    """Return how many of the last sides are called negative something; two sides at least are none."""
+    further = [name.lower().startswith("negative") for name in sides[2:]]
+    return next((i for i, wrong in enumerate(reversed(further)) if not wrong), len(further))
 
 
 def _method(dataset: Dataset) -> str:

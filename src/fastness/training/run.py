@@ -274,6 +274,9 @@ def _check(recipe: Recipe, part: Dataset, init: bundles.Bundle | None, module: n
             f"{part.whole.source}: --method {recipe.method} needs {wanted}; give "
             + " or ".join(f"--{name.removesuffix('s')}" for name in kind.needs)
         )
+    negatives = recipe.options.get("negatives", 0)
+    if isinstance(negatives, int) and negatives > max(0, part.sides - 2):
+        raise BadInput(f"option negatives = {negatives}: of {part.sides} sides two must be of the same thing")
     mask = recipe.options.get("mask")
     if mask in ("label", "group") and f"{mask}s" not in there:
         raise BadInput(f"{part.whole.source}: option mask = {mask} needs {mask}s; name the column with --{mask}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-import numpy as np
-
+from fastness.data.sides import same_things
 from fastness.evaluation.checks import CHECKS, Check, Findings
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
@@ -24,9 +23,8 @@ class Retrieval(Check):
         return None if len(subject.sides) > 1 else "needs things with several sides (--image A --text B, --text A,B)"
 
     def run(self, subject: Subject) -> Findings:
-        """Things of one group answer for each other; without groups each answers for itself."""
-        groups = subject.unfitted.manifest.groups
-        keys = np.arange(len(subject.unfitted)) if groups is None else groups
+        """Things answer for each other that are of one group or share a side; see `same_things`."""
+        keys = same_things(subject.unfitted)
         measurements, items = [], {}
         for asking, answering in permutations(subject.sides, 2):
             ranks = best_ranks(subject.side_vectors(asking), subject.side_vectors(answering), keys, keys)

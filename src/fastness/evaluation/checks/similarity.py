@@ -18,8 +18,9 @@ class Similarity(Check):
 
     def missing(self, subject: Subject) -> str | None:
         """It wants pairs with scores."""
-        scored = subject.unfitted.manifest.scores is not None
-        return None if scored and len(subject.sides) == 2 else "needs pairs with scores (--text A,B --score C)"
+        scores = subject.unfitted.manifest.scores
+        varied = scores is not None and len(np.unique(scores[~np.isnan(scores)])) > 1
+        return None if varied and len(subject.sides) == 2 else "needs pairs with scores (--text A,B --score C)"
 
     def run(self, subject: Subject) -> Findings:
         """Measure the pairs that have a score."""
