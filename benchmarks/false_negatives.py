@@ -45,6 +45,7 @@ from fastness.training.run import assemble, fitted, make_loop
 
 FOLDER = common.WORK / "false_negatives"
 STEPS = 900  # about three CPU minutes on one core
+VERSION = 1  # raise when what a training step computes changes: kept results are then not used
 ORIGINALS, BATCH = 50, 64
 SETTING = f"{ORIGINALS} originals, batch {BATCH}"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # what is learnt from, and the method's options
@@ -132,7 +133,7 @@ def train_and_measure(variant: str, seed: int) -> dict[str, Any]:
 
 def run(variant: str, seed: int, core: int) -> dict[str, Any]:
     """Run one variant in a process of its own on one core, unless its result is there."""
-    name = f"{SETTING}-{variant}-{seed}-{STEPS}-{common.source_hash('losses', 'methods')}.json"
+    name = f"{SETTING}-{variant}-{seed}-{STEPS}-v{VERSION}.json"
     path = FOLDER / name.replace(" ", "-").replace(",", "")
     if not path.exists():
         command = [sys.executable, __file__, "--one", variant, str(seed), str(path)]
