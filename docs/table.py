@@ -15,6 +15,11 @@ ORDER = (
     "loss_memory",
     "effective_batch",
     "false_negatives",
+    "text_encode",
+    "sts",
+    "few_label_text",
+    "tables",
+    "emoji",
     "resume",
     "index_scale",
 )
