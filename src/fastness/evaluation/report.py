@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from fastness.core.files import write_text
+from fastness.encoders import modality
 from fastness.evaluation import figures
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.subject import Subject
@@ -23,6 +24,7 @@ def write(evidence: Evidence, subject: Subject) -> Path:
         measurements=evidence.measurements,
         headline=_headline(evidence),
         bundle=subject.bundle,
+        unit=modality(subject.bundle.modality).unit,
         recipe=subject.bundle.recipe,
         trained_on=subject.bundle.data,
         few_label=figures.few_label(evidence),
