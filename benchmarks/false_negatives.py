@@ -131,10 +131,15 @@ def train_and_measure(variant: str, seed: int) -> dict[str, Any]:
     return {"setting": SETTING, "variant": variant, "seed": seed, "knn": knn, "cpu_seconds": round(used, 1)}
 
 
+def kept(variant: str, seed: int) -> Path:
+    """Return the file of a variant's result."""
+    name = f"{SETTING}-{variant}-{seed}-{STEPS}-v{VERSION}.json"
+    return FOLDER / name.replace(" ", "-").replace(",", "")
+
+
 def run(variant: str, seed: int, core: int) -> dict[str, Any]:
     """Run one variant in a process of its own on one core, unless its result is there."""
-    name = f"{SETTING}-{variant}-{seed}-{STEPS}-v{VERSION}.json"
-    path = FOLDER / name.replace(" ", "-").replace(",", "")
+    path = kept(variant, seed)
     if not path.exists():
         command = [sys.executable, __file__, "--one", variant, str(seed), str(path)]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -148,8 +153,10 @@ def _asks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         by_variant.setdefault(row["variant"], {})[row["seed"]] = 100 * row["knn"]
 
-    def gain(one: str, other: str) -> tuple[float, str]:
-        seeds = sorted(set(by_variant[one]) & set(by_variant[other]))
+    def gain(one: str, other: str) -> tuple[float | None, str]:
+        seeds = sorted(set(by_variant.get(one, {})) & set(by_variant.get(other, {})))
+        if len(seeds) < 2:
+            return None, "not finished"
         mean, low, high = student(np.array([by_variant[one][s] - by_variant[other][s] for s in seeds]))
         return mean, f"{mean:.1f} points [{low:.1f}, {high:.1f}] over {len(seeds)} seeds"
 
@@ -162,7 +169,8 @@ def _asks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         asks.append(common.ask(f"{where}: what they cost", "to be stated", text, None))
         for mask in masks:
             back, text = gain(mask, without)
-            asks.append(common.ask(f"{where}: {mask} wins back", f">= {cost / 2:.1f} points", text, back >= cost / 2))
+            holds = None if back is None or cost is None or cost <= 0 else back >= cost / 2
+            asks.append(common.ask(f"{where}: {mask} wins back", "half of the cost", text, holds))
     asks.append(common.ask("copies: of which missing variety", "to be stated", gain("clean", "unique")[1], None))
     return asks
 
@@ -173,6 +181,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--report", action="store_true", help="run nothing, write what is finished")
     parser.add_argument("--one", nargs=3, metavar=("VARIANT", "SEED", "FILE"))
     options = parser.parse_args()
     if options.one:
@@ -198,8 +207,11 @@ def main() -> None:
         finally:
             cores.put(core)
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        rows = list(pool.map(work, todo))
+    if options.report:
+        rows = [json.loads(kept(*job).read_text()) for job in todo if kept(*job).exists()]
+    else:
+        with ThreadPoolExecutor(cores.qsize()) as pool:
+            rows = list(pool.map(work, todo))
     protocol = f"{common.cifar10_kind()}, ResNet-18 width 16, {STEPS} steps of {BATCH} items; kNN k=20"
     common.save("false_negatives" + ("_quick" if options.quick else ""), rows, _asks(rows), protocol=protocol)
 
