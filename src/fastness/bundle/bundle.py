@@ -241,7 +241,8 @@ def load(path: str | Path, encoder: nn.Module | None = None) -> Bundle:
         stated = described["core"]
         if described["format"] != FORMAT:
             raise BadInput(
-                f"{folder}: bundle format {described['format']} is not known to this version; upgrade fastness"
+                f"{folder}: bundle format {described['format']} is not this version's ({FORMAT}); "
+                "upgrade fastness, or make the bundle anew"
             )
         if not set(CORE) <= set(stated) or not all(map(_inside, stated)):
             raise BadInput(f"{folder / 'bundle.json'}: its list of files is not a bundle's; get an intact copy")
