@@ -115,7 +115,7 @@ def test_a_missing_file_is_named(bundle: Path, tmp_path: Path, name: str) -> Non
         fs.load(tmp_path / "copy")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99, "core": {}}', '{"format": 1, "core": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99, "core": {}}', '{"format": 2, "core": 3}', "\xff"])
 def test_a_strange_bundle_json_is_refused(bundle: Path, tmp_path: Path, text: str) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "bundle.json").write_text(text, encoding="latin-1")
