@@ -28,8 +28,9 @@ def sentences(n: int, seed: int = 0) -> list[str]:
     return [" ".join(draw.choice(WORDS, draw.integers(1, 18))) for _ in range(n)]
 
 
-def encoder_of(name: str = "transformer", pooling: str = "mean"):
-    recipe = Recipe(encoder=name, width=16, size=24, network={"layers": 2, "pooling": pooling, "vocabulary": 100})
+def encoder_of(name: str = "transformer", pooling: str = "mean", **more):
+    network = {"layers": 2, "pooling": pooling, "vocabulary": 100, **more}
+    recipe = Recipe(encoder=name, width=16, size=24, network=network)
     torch.manual_seed(0)
     return build(modality("text").fit(recipe, dataset_of(sentences(200)))).eval()
 
@@ -45,6 +46,22 @@ def test_a_text_has_one_vector_whatever_its_batch_order_and_padding(name: str, p
     padded = torch.nn.functional.pad(items.batch(order), (0, 7), value=-1)
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(together[order], encoder(padded), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_in_training_texts_of_like_length_go_together_and_nothing_else_changes(pooling: str) -> None:
+    encoder = encoder_of(pooling=pooling, dropout=0.0).double()
+    batch = encoder.prepare(dataset_of(sentences(75, 3))).batch(np.arange(75))
+    batch = torch.nn.functional.pad(batch, (0, 2), value=-1)
+    weights = torch.from_numpy(np.random.default_rng(0).normal(size=(75, encoder.dim)))
+    found = []
+    for training in (False, True):
+        vectors = encoder.train(training)(batch)
+        encoder.zero_grad(set_to_none=True)
+        (vectors * weights).sum().backward()
+        found.append([vectors.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 10
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-11) for a, b in zip(*found, strict=True))
 
 
 def test_batches_give_every_text_once_and_pad_little() -> None:
@@ -163,7 +180,7 @@ def test_what_sentence_transformers_saves_is_adopted_and_trained_on(run, lines: 
     adopted = fs.adopt(str(tmp_path / "theirs"), tmp_path / "adopted")
     assert np.allclose(adopted.embed(texts), fs.load(run.bundle).embed(texts), atol=1e-5)
     tuned = fs.train(lines, init=str(adopted.path), out=tmp_path / "tuned", batch_size=16, steps=3, quiet=True)
-    assert not np.allclose(fs.load(tuned.bundle).embed(texts), adopted.embed(texts), atol=1e-3)
+    assert not np.allclose(fs.load(tuned.bundle).embed(texts), adopted.embed(texts), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["masked", "denoise", "byol"])
