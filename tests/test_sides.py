@@ -236,3 +236,46 @@ def test_pairs_become_triplets_that_can_be_trained_on(questions: Path, tmp_path:
     fs.train(tmp_path / "triplets.parquet", columns=columns, steps=3, out=tmp_path / "x", **TEXT)
     with pytest.raises(BadInput, match="two columns of texts"):
         mine(run.bundle, questions, tmp_path / "t.csv", text="question")
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of a colour with columns that tell it too, a title, and one column that tells nothing."""
+    path = tmp_path_factory.mktemp("products") / "all.parquet"
+    names = list(COLOURS) * 20
+    draw = np.random.default_rng(0)
+    columns = {
+        "photo": [{"bytes": picture(name, i), "path": None} for i, name in enumerate(names)],
+        "title": [f"a {name} square" for name in names],
+        "brightness": [sum(COLOURS[name]) / 3 + draw.normal(0, 2) for name in names],
+        "paint": names,
+        "shelf": draw.integers(0, 9, len(names)),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_picture_and_a_row_share_a_space(products: Path, tmp_path: Path) -> None:
+    columns = {"image": "photo", "row": "brightness,paint", "group": "paint"}
+    with pytest.raises(BadInput, match="'paint' is no part of the row"):
+        fs.open_data(products, **columns)
+    columns["group"] = "title"
+    run = fs.train(products, columns=columns, steps=60, batch_size=16, out=tmp_path / "run", quiet=True)
+    report = fs.evaluate(run.bundle, products, checks=["retrieval"], **columns)
+    assert report["retrieval.row_to_photo.recall@1"] > 0.9
+    bundle = fs.load(run.bundle)
+    row = {"brightness": sum(COLOURS["blue"]) / 3, "paint": "blue"}
+    assert bundle.embed([row], side="row").shape == bundle.embed([row], side="table").shape == (1, 128)
+    answers = fs.search(run.bundle, products, '{"paint": "blue"}', k=5, image="photo", label="paint")
+    assert {hit.label for hit in answers.hits} == {"blue"}
+
+
+def test_the_columns_of_a_row_are_those_that_mean_nothing_else(products: Path) -> None:
+    opened = sides_of(fs.open_data(products, image="photo", text="title", row="rest", label="paint"))
+    assert list(opened) == ["photo", "title", "row"] and set(opened["row"].payloads.read(0)) == {"brightness", "shelf"}
+    alone = fs.open_data(products, row="paint,shelf")
+    assert alone.modality == "table" and set(alone.payloads.read(0)) == {"paint", "shelf"}
+    with pytest.raises(BadInput, match="no column 'prize'"):
+        fs.open_data(products, row="prize")
+    with pytest.raises(BadInput, match="two sides of one name"):
+        fs.open_data(products, text="title,title")

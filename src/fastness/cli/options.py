@@ -16,6 +16,7 @@ Columns = dict[str, str | None]
 _COLUMNS = {
     "image": "Column or array that holds the pictures; several, with commas, are sides of one thing.",
     "text": "Column that holds the texts; several are sides of one thing.",
+    "row": "Columns that together are a row of a table; 'rest': all others.",
     "label": "Column that holds the label; 'none' ignores class folders.",
     "split": "Column that holds the split; 'none' ignores split folders.",
     "group": "Column whose equal values stay together; 'folder' for trees.",

@@ -139,24 +139,24 @@ class SidePayloads:
         return {name: side.payloads.read(row) for name, side in self.sides.items()}
 
 
-def joined(opened: Sequence[Dataset], named: Sequence[tuple[str, str]]) -> Dataset:
+def joined(opened: Sequence[Dataset], names: Sequence[str]) -> Dataset:
     """Return the data set of things whose sides are the items of ``opened``.
 
     Args:
         opened: data sets of the same file, item by item.
-        named: modality and column of each.
+        names: of the sides, all different.
 
     Raises:
         BadInput: they differ in length.
     """
     first = opened[0]
     if any(len(side.whole) != len(first.whole) for side in opened):
-        counts = ", ".join(f"{column}: {len(side.whole)}" for side, (_, column) in zip(opened, named, strict=True))
+        counts = ", ".join(f"{name}: {len(side.whole)}" for name, side in zip(names, opened, strict=True))
         raise BadInput(f"{first.whole.source}: the sides have different numbers of items ({counts})")
     hashes = hash_items(
         b"".join(hash_.tobytes() for hash_ in row) for row in zip(*(s.whole.hashes for s in opened), strict=True)
     )
-    sides = {column: side for side, (_, column) in zip(opened, named, strict=True)}
+    sides = dict(zip(names, opened, strict=True))
     rows = first.rows
     for side in opened[1:]:
         rows = rows[np.isin(rows, side.rows)]

@@ -148,8 +148,8 @@ class SidesEncoder(Encoder):
         raise reason
 
     def side_of(self, item: Any) -> str | None:
-        """Return the first side whose modality the item is of: words are texts, bytes are pictures."""
-        kind = "text" if isinstance(item, str) else "image"
+        """Return the first side whose modality the item is of: words are texts, mappings rows, the rest pictures."""
+        kind = "text" if isinstance(item, str) else "table" if isinstance(item, Mapping) else "image"
         return next((name for name, spec in self.spec.sides.items() if spec.modality == kind), None)
 
     def freeze_all_but(self, last: int) -> None:

@@ -76,7 +76,7 @@ class TransformerNet(nn.Module):
             return self._vectors(tokens)
         lengths = (tokens >= 0).sum(1)
         order = lengths.argsort(descending=True, stable=True)
-        parts = [self._vectors(tokens[rows, : int(lengths[rows[0]])]) for rows in order.split(_OF_LIKE_LENGTH)]
+        parts = [self._vectors(tokens[rows, : int(lengths[rows[0]])]) for rows in torch.split(order, _OF_LIKE_LENGTH)]
         return torch.cat(parts)[order.argsort()]
 
     def _vectors(self, tokens: torch.Tensor) -> torch.Tensor:

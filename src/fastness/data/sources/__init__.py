@@ -24,22 +24,26 @@ class Columns:
 
     Attributes:
         image, text: the column that holds the items; at most one of the two.
+        row: the columns that make up the items, with commas between; ``rest``: all that have no other meaning.
+        beside: columns that are no part of a row, since they are other sides of the things.
         score: how alike the sides of each item are.
         modality: what kind of items is wanted, where a file could hold several.
     """
 
     image: str | None = None
     text: str | None = None
+    row: str | None = None
     label: str | None = None
     split: str | None = None
     group: str | None = None
     score: str | None = None
     modality: str | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> str | None:
         """The kind of items that is asked for, by name or by naming its column."""
-        return "image" if self.image else "text" if self.text else self.modality
+        return "image" if self.image else "text" if self.text else "table" if self.row else self.modality
 
 
 class Source(Protocol):
@@ -78,6 +82,7 @@ def open_data(
     *,
     image: str | None = None,
     text: str | None = None,
+    row: str | None = None,
     label: str | None = None,
     split: str | None = None,
     group: str | None = None,
@@ -93,6 +98,8 @@ def open_data(
             or paths, a data frame, or a map-style torch dataset.
         image, text: the column with the items. Several (``text="question,answer"``, or one of each) are sides of the
             same thing.
+        row: the columns that together are a row of a table, with commas between, or ``rest`` for all that mean
+            nothing else; beside an image or a text, a further side of the same thing.
         label, split, group, score, modality: see `Columns`.
 
     Returns:
@@ -103,13 +110,21 @@ def open_data(
     """
     if isinstance(data, Dataset):
         return data
-    sides = [("image", name) for name in _names(image)] + [("text", name) for name in _names(text)]
+    named = [("image", name) for name in _names(image)] + [("text", name) for name in _names(text)]
     columns = Columns(label=label, split=split, group=group, score=score, modality=modality)
-    if len(sides) > 1:
-        from fastness.data.sides import joined
+    if len(named) + bool(row) < 2:
+        return _open(data, replace(columns, image=image, text=text, row=row))
+    names = [name for _, name in named]
+    columns = replace(columns, beside=tuple(names))
+    if row:
+        named.append(("row", row))
+        names.append("row")
+    if len(set(names)) < len(names):
+        raise BadInput(f"{str(data)[:200]}: two sides of one name ({', '.join(names)}); name each column once")
+    from fastness.data.sides import joined
 
-        return joined([_open(data, replace(columns, **{kind: name})) for kind, name in sides], sides)
-    return _open(data, replace(columns, image=image, text=text))
+    asked: list[dict[str, Any]] = [{kind: column} for kind, column in named]
+    return joined([_open(data, replace(columns, **side)) for side in asked], names)
 
 
 def _names(column: str | None) -> list[str]:

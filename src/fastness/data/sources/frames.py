@@ -70,7 +70,7 @@ class FrameSource:
         text = columns.text or _text_column(frame, columns, roles)
         scores, no_score = _scores(frame, roles.score)
         numbers, names = _labels(frame, roles.label, labels)
-        payloads, hashes, no_item = _table(frame, roles) if text is None else _texts(frame, text)
+        payloads, hashes, no_item = _table(frame, columns, roles) if text is None else _texts(frame, text)
         manifest = Manifest(
             names=frame.names,
             hashes=hashes,
@@ -111,7 +111,7 @@ def _is_frame(path: Path, columns: Columns) -> bool:
         return columns.wanted is not None or not _holds_pictures(path)
     if path.name.lower().removesuffix(".gz").endswith(".txt"):
         named = columns.text or columns.label or columns.score or columns.group
-        return named is not None or columns.modality == "table" or is_table(path)
+        return named is not None or columns.wanted == "table" or is_table(path)
     return kind is not None
 
 
@@ -192,7 +192,7 @@ def _text_column(frame: Frame, columns: Columns, roles: _Roles) -> str | None:
     Raises:
         BadInput: texts are wanted, and which column holds them is not clear.
     """
-    if columns.modality == "table":
+    if columns.wanted == "table":
         return None
     free = [name for name in frame.columns if name not in roles.taken]
     usual = [name for name in free if name.lower() in _TEXTS]
@@ -277,13 +277,32 @@ def _texts(frame: Frame, column: str) -> tuple[TextPayloads, HashArray, dict[int
     return TextPayloads(kept), hash_items(text.encode() for text in kept), damaged
 
 
-def _table(frame: Frame, roles: _Roles) -> tuple[TablePayloads, HashArray, dict[int, str]]:
+def _features(frame: Frame, columns: Columns, roles: _Roles) -> list[str]:
+    """Return the columns that make up a row.
+
+    Raises:
+        BadInput: one that is asked for is not there, or has another meaning.
+    """
+    taken = roles.taken | set(columns.beside)
+    if columns.row in (None, "rest"):
+        return [name for name in frame.columns if name not in taken]
+    assert columns.row is not None
+    asked = [name.strip() for name in columns.row.split(",") if name.strip()]
+    both = [name for name in asked if name in taken]
+    if both:
+        raise BadInput(
+            f"{frame.source}: column '{both[0]}' is no part of the row, it has another meaning; name it once"
+        )
+    return list(frame.only(asked).columns)
+
+
+def _table(frame: Frame, columns: Columns, roles: _Roles) -> tuple[TablePayloads, HashArray, dict[int, str]]:
     """Return the columns that are features, a hash of each row of them, and that no row is unusable.
 
     Raises:
         BadInput: there are none.
     """
-    features = [name for name in frame.columns if name not in roles.taken]
+    features = _features(frame, columns, roles)
     if not len(frame):
         return TablePayloads(frame), hash_items([]), {}
     if not features:
