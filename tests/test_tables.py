@@ -527,6 +527,61 @@ def test_a_person_corrects_the_schema(tmp_path: Path, items: TableItems) -> None
             learn(frame, Schema.read(path))
 
 
+COLUMN_NAMES = (
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).map(str.strip).filter(bool)
+)
+
+
+@given(
+    st.lists(
+        COLUMN_NAMES | st.sampled_from(["yes", "null", "1", "- a", "x: y", "#", "'"]),
+        min_size=3,
+        max_size=3,
+        unique=True,
+    )
+)
+def test_what_a_person_is_shown_gives_the_same_schema_again(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    cells = [
+        ["1,5", "2,25", "3,125", ""] * 5,
+        ["31.12.2020", "01.02.2021", "", "03.02.2021"] * 5,
+        ["a", "b\n#c", "", "d"] * 5,
+    ]
+    frame = frame_of(dict(zip(names, cells, strict=True)))
+    schema = learn(frame)
+    assert [c.kind for c in schema.columns.values()] == ["number", "date", "category"]
+    path = tmp_path_factory.mktemp("sketch") / "schema.yaml"
+    path.write_text(schema.sketch(), encoding="utf-8")
+    assert learn(frame, Schema.read(path)) == schema
+
+
+def test_how_numbers_and_dates_are_written_can_be_corrected() -> None:
+    frame = frame_of({"x": ["1.250", "2.500", "3.750"] * 4, "day": ["01/02/2020", "03/04/2020", "05/06/2020"] * 4})
+    asked = Schema.from_dict(
+        {"columns": {"x": {"kind": "number", "decimal": ","}, "day": {"kind": "date", "order": "dmy"}}}
+    )
+    found, usual = learn(frame, asked).columns, learn(frame).columns
+    assert usual["x"].high == 3.75 and found["x"].high == 3750
+    assert found["day"].order == "dmy" and usual["day"].order == "mdy" and found["day"].high != usual["day"].high
+
+
+def test_a_corrected_schema_is_trained_with(fastness: Callable[..., Ended], table: Path, tmp_path: Path) -> None:
+    path = tmp_path / "schema.yaml"
+    assert fastness("schema", table, "--out", path).status == 0
+    text = path.read_text()
+    assert "  age: {kind: number" in text
+    path.write_text(text.replace("  age: {kind: number", "  age: {kind: category").replace(", decimal: .}", "}"))
+    out = tmp_path / "run"
+    made = fastness("train", table, "--schema", path, "--steps", 2, "--width", 16, "--batch-size", 16, "--out", out)
+    assert made.status == 0, made.err
+    assert fs.load(out / "bundle").encoder.spec.schema.columns["age"].kind == "category"
+    refused = fastness("train", "digits", "--schema", path, "--steps", 2)
+    assert refused.status == 2 and "has no option 'schema'" in refused.err
+    refused = fastness("train", table, "--schema", path, "--init", out / "bundle", "--steps", 2)
+    assert refused.status == 2 and "--init" in refused.err
+
+
 def test_strange_cells_are_counted(items: TableItems) -> None:
     strange = frame_of(
         {

@@ -53,6 +53,10 @@ def train(
     network: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the network, e.g. --network layers=6.")
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(help="Of a table: what its columns are, as fastness schema wrote it and you corrected."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change the method, e.g. --option queue=8192.")
     ] = None,
@@ -96,7 +100,7 @@ def train(
         "seed": seed,
         "compile": compile or None,
         "views": _changes(view, "--view"),
-        "network": _changes(network, "--network"),
+        "network": {**_changes(network, "--network"), **_columns(schema)},
         "options": {**_changes(option, "--option"), **({"loss": loss} if loss else {})},
     }
     asked = {name: value for name, value in asked.items() if value not in (None, {})}
@@ -152,6 +156,17 @@ def _recipe_file(data: str) -> tuple[str, dict[str, Any]]:
     if "data" not in fields:
         raise BadInput(f"{data}: a recipe needs a line 'data: FOLDER'")
     return str(fields.pop("data")), fields
+
+
+def _columns(schema: Path | None) -> dict[str, Any]:
+    """Return what a schema's file says of columns, as the recipe keeps it."""
+    if schema is None:
+        return {}
+    from fastness.core.recipe import read_mapping
+    from fastness.data.schema import Schema
+
+    Schema.read(schema)  # says which column is wrong
+    return {"schema": read_mapping(schema)["columns"]}
 
 
 def _changes(texts: list[str] | None, name: str) -> dict[str, Any]:

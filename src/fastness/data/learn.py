@@ -91,9 +91,9 @@ def _column(name: str, cells: Cells, asked: Column | None) -> Column:
 def _as_asked(name: str, found: _Found, asked: Column) -> Column:
     made: Column | None = None
     if found.texts and isinstance(asked, Number):
-        made = _number(found, sure=0.0)
+        made = _number(found, 0.0, asked.decimal if "decimal" in asked.model_fields_set else None)
     elif found.texts and isinstance(asked, Date):
-        made = _date(found, sure=0.0)
+        made = _date(found, 0.0, asked.order if "order" in asked.model_fields_set else None)
     elif found.texts:
         made = _listed(found)
     if made is None:
@@ -112,12 +112,14 @@ def _found(cells: Cells) -> _Found:
 # --- numbers --------------------------------------------------------------------------------------
 
 
-def _number(found: _Found, sure: float = _SURE) -> Number | None:
-    """Return the description of a column of numbers, by whichever decimal sign reads more of the cells."""
+def _number(found: _Found, sure: float = _SURE, decimal: Decimal | None = None) -> Number | None:
+    """Return the description of a column of numbers, by the decimal sign given, else by that which reads more cells."""
     codes = np.array([bool(_CODE.fullmatch(text)) for text in found.texts])
     if sure and found.share(codes) > 0.01:
         return None  # leading zeros are those of postcodes and the like
     signs: Sequence[Decimal] = (".", ",") if any("," in text for text in found.texts) else (".",)
+    if decimal is not None:
+        signs = (decimal,)
     read = {sign: measured(Number(decimal=sign), found.texts) for sign in signs}
     shares = {sign: found.share(~np.isnan(values)) for sign, values in read.items()}
     best = max(signs, key=lambda sign: shares[sign])
@@ -174,8 +176,8 @@ def _unless_identifier(name: str, found: _Found, made: Number) -> Column:
 # --- dates ----------------------------------------------------------------------------------------
 
 
-def _date(found: _Found, sure: float = _SURE) -> Date | None:
-    """Return the description of a column of dates.
+def _date(found: _Found, sure: float = _SURE, order: DateOrder | None = None) -> Date | None:
+    """Return the description of a column of dates, in the order given or one that is found out.
 
     Of several orders the one that reads most cells is taken, then the one by which the dates lie closest together
     (the wrong one scatters the days of a month over the year), then day first for dates with dots.
@@ -184,8 +186,9 @@ def _date(found: _Found, sure: float = _SURE) -> Date | None:
     best: tuple[tuple[float, float], DateOrder, npt.NDArray[np.float64]] | None = None
     orders = get_args(DateOrder)
     dotted = sum("." in text for text in probe) > len(probe) / 2
-    for order in orders if dotted else [o for o in orders if o != "dmy"] + ["dmy"]:
-        kind = Date(order=order)
+    tried = orders if dotted else [o for o in orders if o != "dmy"] + ["dmy"]
+    for way in tried if order is None else [order]:
+        kind = Date(order=way)
         if sure and np.isnan(measured(kind, probe)).mean() > 0.5:
             continue
         values = measured(kind, found.texts)
@@ -194,13 +197,13 @@ def _date(found: _Found, sure: float = _SURE) -> Date | None:
             continue
         rank = (share, -float(np.nanmax(values) - np.nanmin(values)))
         if best is None or rank > best[0]:
-            best = (rank, order, values)
+            best = (rank, way, values)
     if best is None:
         return None
-    _, order, values = best
+    _, way, values = best
     scaled = _scale(values, found)
     moments = values[~np.isnan(values)]
-    return None if scaled is None else Date(order=order, time=bool((moments != np.floor(moments)).any()), **scaled)
+    return None if scaled is None else Date(order=way, time=bool((moments != np.floor(moments)).any()), **scaled)
 
 
 # --- categories -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from fastness.core.errors import BadInput
 from fastness.core.files import write_text
 from fastness.core.recipe import read_mapping
 from fastness.data.frame import Cells, Frame
+from fastness.data.manifest import printable
 from fastness.data.values import DateOrder, Decimal, days, is_missing, number
 
 LARGEST = 1e37
@@ -195,9 +196,21 @@ class Schema:
             raise BadInput(f"{where}: not readable as JSON ({error})") from None
 
     def write(self, path: Path) -> None:
-        """Write a YAML file that a person can correct and `read` reads."""
+        """Write all that is known as a YAML file, which `read` reads."""
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         write_text(path, text)
+
+    def sketch(self) -> str:
+        """Return what each column is as YAML, a line each, which a person corrects and `read` reads.
+
+        It holds what can be decided by looking at a column; `learn` completes it. What was learnt stands in comments.
+        """
+        lines = ["# Correct the kinds: number, date, category or ignore. What stands behind # was found in the data."]
+        lines.append("columns:")
+        for name, column in self.columns.items():
+            said = {"kind": column.kind, **column.model_dump(include={"decimal", "order", "reason"})}
+            lines.append(f"  {_in_yaml(name)}: {_in_yaml(said)}{_remark(column)}")
+        return "\n".join(lines) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Schema:
@@ -232,6 +245,27 @@ class Schema:
             else:
                 cells[:, place], outside[name], unreadable[name] = _code_measured(column, frame[name])
         return Coded(cells, *(({k: v for k, v in d.items() if v}) for d in (unseen, outside, unreadable)))
+
+
+def _in_yaml(value: Any) -> str:
+    """Return a value on one line, quoted where it must be."""
+    dumped = yaml.safe_dump([value], default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 30)
+    return dumped.strip()[1:-1]
+
+
+def _remark(column: Column) -> str:
+    """Return a comment with what was learnt of a column."""
+    if isinstance(column, Ignored) or not column.learnt:
+        return ""
+    if isinstance(column, Category):
+        said = f"{len(column.values):,} values: {', '.join(v[:20] for v in column.values[:4])}"
+        said += ", …" if len(column.values) > 4 else ""
+    elif isinstance(column, Date):
+        said = " to ".join(str(np.datetime64("1970-01-01") + int(day)) for day in (column.low, column.high))
+    else:
+        said = f"{column.low:g} to {column.high:g}, median {column.median:g}"
+    missing = f"; {column.missing:.1%} missing" if column.missing else ""
+    return "  # " + printable(said) + missing
 
 
 def distinct(cells: Cells) -> tuple[list[str | None], npt.NDArray[np.int64]]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fastness.core.errors import BadInput
+from fastness.core.options import settle
 from fastness.core.recipe import Recipe
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
@@ -122,6 +123,7 @@ class Images(Modality):
         encoder = recipe.encoder
         if encoder == "auto":
             chosen["encoder"] = encoder = init.name if init else "resnet18"
+        settle(f"encoder {encoder}", {}, recipe.network)
         if recipe.size is None:
             chosen["size"] = init.size if isinstance(init, ImageSpec) else _size(dataset, device)
         if init is None and encoder.startswith("resnet"):

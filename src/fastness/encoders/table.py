@@ -29,7 +29,7 @@ _DRAFT_ROWS = 2000
 NETWORK: Mapping[str, Option] = {
     "layers": Option(3, 1, 48, help="residual blocks of the MLP, or layers of the transformer"),
 }
-"""What ``--network`` may change of a table encoder."""
+"""What ``--network`` may change of a table encoder, beside ``schema``: what columns are, by name."""
 
 # name -> module. Each module registers a function from a spec to a backbone that has ``dim``.
 NETS: Registry[Callable[[TableSpec], nn.Module]] = Registry(
@@ -113,20 +113,21 @@ class Tables(Modality):
 
     def fit(self, recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> TableSpec:
         """Learn the schema from the training rows."""
-        return self._spec(recipe, learn(frame_of_rows(dataset)))
+        return self._spec(recipe, learn(frame_of_rows(dataset), _corrected(recipe)))
 
     def draft(self, recipe: Recipe, dataset: Dataset) -> TableSpec:
         """Learn the schema from some of the rows."""
         rows = np.sort(numpy_generator(0, "draft").permutation(len(dataset))[:_DRAFT_ROWS])
         try:
-            return self._spec(recipe, learn(frame_of_rows(dataset.select(rows))))
+            return self._spec(recipe, learn(frame_of_rows(dataset.select(rows)), _corrected(recipe)))
         except BadInput:  # what makes a column of use may be in the other rows
-            return self._spec(recipe, learn(frame_of_rows(dataset)))
+            return self.fit(recipe, dataset)
 
     def _spec(self, recipe: Recipe, schema: Schema) -> TableSpec:
         NETS.get(recipe.encoder)  # says what is wrong with the name
         assert recipe.width is not None
-        network = settle(f"encoder {recipe.encoder}", NETWORK, recipe.network)
+        given = {name: value for name, value in recipe.network.items() if name != "schema"}
+        network = settle(f"encoder {recipe.encoder}", NETWORK, given)
         return TableSpec(recipe.encoder, schema, {"width": recipe.width, **network})
 
     def read(self, values: Mapping[str, Any], files: Files) -> TableSpec:
@@ -145,3 +146,9 @@ class Tables(Modality):
         from fastness.data.sources.frames import FrameSource
 
         return FrameSource().open(items, Columns(label="none", modality="table"))
+
+
+def _corrected(recipe: Recipe) -> Schema | None:
+    """Return what the recipe says of columns."""
+    columns = recipe.network.get("schema")
+    return None if columns is None else Schema.from_dict({"columns": columns})

@@ -55,6 +55,8 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     """
     if recipe.method == "auto":
         recipe = recipe.model_copy(update={"method": _method(dataset)})
+    if init is not None and recipe.network:
+        raise BadInput("--network and --schema mean nothing with --init: the network is given; drop them")
     kind = modality(dataset.modality)
     recipe = recipe.model_copy(update=kind.choose(recipe, dataset, device, init))
     defaults = METHODS.get(recipe.method).defaults
