@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fastness.core.errors import BadInput
 from fastness.core.seeds import numpy_generator
 
-_CANONICAL = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+_CANONICAL = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 
 
 def is_split(name: str) -> bool:

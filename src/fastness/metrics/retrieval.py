@@ -29,3 +29,53 @@ def best_ranks(
         ahead = ((scores >= best[:, None]) & ~right).sum(1)
         out[start : start + block] = np.where(right.any(1), ahead + 1, len(answers) + 1)
     return out
+
+
+def ranking(
+    queries: Floats, documents: Floats, query: Ints, document: Ints, gain: npt.NDArray[np.float64], block: int = 256
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return figures of each query that has a right answer, by the name of the figure, float64 ``[Q']`` each.
+
+    ``ndcg@10`` (Järvelin and Kekäläinen 2002, with linear gain as trec_eval has it), ``map`` (average precision over
+    the whole ranking), ``recall@100`` and ``mrr@10``. Among equals right answers stand last, the better the later.
+
+    Args:
+        queries, documents: float32 ``[Q, D]`` and ``[N, D]``, length 1.
+        query, document: int64 ``[J]``, the places of what each judgement is of; a document of -1 is never found.
+        gain: float64 ``[J]``; more than 0 is right. Of several judgements of one pair the highest counts.
+    """
+    judged: dict[int, dict[int, float]] = {}
+    lost: dict[int, list[float]] = {}
+    for q, d, g in zip(query.tolist(), document.tolist(), gain.tolist(), strict=True):
+        if g > 0:
+            answers = judged.setdefault(q, {})
+            if d < 0:
+                lost.setdefault(q, []).append(g)
+            else:
+                answers[d] = max(g, answers.get(d, 0.0))
+    asked = sorted(judged)
+    found = []
+    for start in range(0, len(asked), block):
+        part = asked[start : start + block]
+        for q, scores in zip(part, queries[part] @ documents.T, strict=True):
+            rows, gains = np.array(list(judged[q]), np.int64), np.array(list(judged[q].values()))
+            order = np.lexsort((gains, -scores[rows]))
+            rows, gains = rows[order], gains[order]
+            wrong = np.sort(np.delete(scores, rows))
+            ahead = len(wrong) - np.searchsorted(wrong, scores[rows], side="left")
+            found.append(_of_ranks(ahead + 1 + np.arange(len(rows)), gains, lost.get(q, [])))
+    return {name: np.array([figures[name] for figures in found]) for name in ("ndcg@10", "map", "recall@100", "mrr@10")}
+
+
+def _of_ranks(ranks: Ints, gains: npt.NDArray[np.float64], lost: list[float]) -> dict[str, float]:
+    """Return the figures of one query, given the rising ranks of its right answers and the gains of those not found."""
+    every = np.sort(np.concatenate([gains, lost]))[::-1][:10]
+    first = ranks <= 10
+    total = len(ranks) + len(lost)
+    best = (every / np.log2(np.arange(len(every)) + 2)).sum()
+    return {
+        "ndcg@10": float((gains[first] / np.log2(ranks[first] + 1)).sum() / best),
+        "map": float((np.arange(1, len(ranks) + 1) / ranks).sum() / total),
+        "recall@100": float((ranks <= 100).sum() / total),
+        "mrr@10": float(1 / ranks[0]) if first.any() else 0.0,
+    }

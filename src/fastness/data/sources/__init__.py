@@ -64,6 +64,7 @@ SOURCES: Registry[Callable[[], Source]] = Registry(
     "fastness.data.sources",
     {
         "known": "known",
+        "judged": "judged",
         "frames": "frames",
         "lines": "lines",
         "arrays": "arrays",

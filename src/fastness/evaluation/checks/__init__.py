@@ -53,6 +53,7 @@ CHECKS: Registry[type[Check]] = Registry(
         "retrieval": "retrieval",
         "zero_shot": "zero_shot",
         "similarity": "similarity",
+        "ranking": "ranking",
     },
 )
 
