@@ -197,8 +197,8 @@ def main() -> None:
     seeds = range(1 if options.quick else options.seeds)
     for seed in seeds:
         poisoned(seed)
-    first = list(VARIANTS)[:6]  # what the asks need on copies; the rest may be cut short
-    todo = [(v, seed) for part in (first, list(VARIANTS)[6:]) for seed in seeds for v in part]
+    first, rest = list(VARIANTS)[:6], list(VARIANTS)[6:]  # the rest is further information: two seeds are enough
+    todo = [(v, seed) for seed in seeds for v in first] + [(v, seed) for seed in seeds[:2] for v in rest]
 
     def work(job: tuple[str, int]) -> dict[str, Any]:
         core = cores.get()
