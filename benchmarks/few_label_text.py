@@ -26,7 +26,12 @@ from fastness.metrics.intervals import student
 FOLDER = common.WORK / "few_label_text"
 TEXT = common.DATA / "text"
 SHOTS, DRAWS, TESTED = 8, 10, 1000
-STEPS = {2: 40, 4: 60, 77: 200}  # of tuning, by the number of classes; chosen on draws of training items, seed 100
+STEPS = {2: 40, 4: 60, 77: 200}  # of our tuning, by the number of classes; not searched
+ITERATIONS = {
+    2: 20,
+    4: 20,
+    77: 5,
+}  # pairs that SetFit makes of a text, over two; 20 for 77 classes is half an hour a draw
 Data = tuple[list[str], list[str], list[str], list[str]]  # texts and labels to draw from, texts and labels to test on
 
 
@@ -118,7 +123,16 @@ def one(name: str, way: str, number: int) -> float:
     test, wanted = tested(data)
     if way == "setfit":
         job, out = FOLDER / "job.json", FOLDER / "predicted.npy"
-        write_json(job, {"texts": texts, "labels": labels, "test": test, "seed": number, "iterations": 20})
+        write_json(
+            job,
+            {
+                "texts": texts,
+                "labels": labels,
+                "test": test,
+                "seed": number,
+                "iterations": ITERATIONS[len(set(labels))],
+            },
+        )
         python = common.peer_python("setfit")
         command = [python, common.PEERS / "setfit_run.py", common.minilm(), job, out]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
