@@ -87,19 +87,22 @@ def spearman(bundle: Any, part: str) -> dict[str, float]:
     return {"value": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
 
 
-# Each row: what it is, and the command line of its training.
+# Each row: what it is, and the command lines of its training, of which the one that is best on dev counts.
+TUNED = "{train} --text c0,c1 --score c2 --init {minilm} --epochs 4 --batch-size 32"
 RUNS: dict[str, list[str]] = {
-    "static vectors, from nothing": ["{unlabelled}", "--encoder", "static", "--view", "delete=0.5"],
-    "transformer, from nothing": ["{unlabelled}", "--encoder", "transformer", "--view", "delete=0.3"],
-    "MiniLM tuned on STS-B train": ["{train}", "--text", "c0,c1", "--score", "c2", "--init", "{minilm}"],
+    "static vectors, from nothing": ["{unlabelled} --encoder static --view delete=0.5"],
+    "transformer, from nothing": ["{unlabelled} --encoder transformer --view delete=0.3"],
+    "MiniLM tuned on STS-B train": [
+        f"{TUNED} {more}" for more in ("--lr 2e-5", "--lr 5e-5", "--lr 1e-4", "--lr 5e-5 --temperature 0.1")
+    ],
 }
 
 
-def train(name: str, words: list[str], length: list[str]) -> Path:
-    """Train one row unless it is there; return its folder."""
+def train(name: str, words: list[str]) -> Path:
+    """Train once unless it is there; return the folder."""
     folder = FOLDER / re.sub(r"\W+", "-", name)
     if not (folder / "bundle" / "bundle.json").exists():
-        command = [str(Path(sys.executable).with_name("fastness")), "train", *words, *length, "--out", str(folder)]
+        command = [str(Path(sys.executable).with_name("fastness")), "train", *words, "--out", str(folder)]
         subprocess.run(command, check=True)
     return folder
 
@@ -113,12 +116,23 @@ def main() -> None:
     rows = [
         {"row": "MiniLM as it is", "test": spearman(known["minilm"], "test"), "dev": spearman(known["minilm"], "dev")}
     ]
-    for name, words in RUNS.items():
-        length = ["--epochs", "4"] if "{train}" in words else ["--budget", "1m" if quick else f"{MINUTES}m"]
-        folder = train(name, [word.format(**known) for word in words], length)
-        rows.append({"row": name, "test": spearman(folder, "test"), "dev": spearman(folder, "dev")})
+    for name, candidates in RUNS.items():
+        folders = {}
+        for number, line in enumerate(candidates[:1] if quick else candidates):
+            length = ["--budget", "1m" if quick else f"{MINUTES}m"] if "nothing" in name else []
+            folder = train(f"{name} {number}", [word.format(**known) for word in line.split()] + length)
+            folders[folder] = spearman(folder, "dev")
+        best = max(folders, key=lambda folder: folders[folder]["value"])
+        rows.append(
+            {
+                "row": name,
+                "test": spearman(best, "test"),
+                "dev": folders[best],
+                "all on dev": [dev["value"] for dev in folders.values()],
+            }
+        )
         if "nothing" in name:
-            fresh = fs.load(folder)
+            fresh = fs.load(best)
             fresh.encoder = fresh.encoder.untrained().eval()
             rows.append({"row": f"{name}, untrained", "test": spearman(fresh, "test"), "dev": spearman(fresh, "dev")})
     found = {row["row"]: row["test"]["value"] for row in rows}
