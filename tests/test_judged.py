@@ -92,6 +92,15 @@ def test_wrong_collections_are_refused_in_a_line(beir: Path, tmp_path: Path) -> 
     (tmp_path / "qrels" / "test.tsv").write_text("a\tb\t1\n")
     with pytest.raises(BadInput, match="no query and document that are there"):
         fs.open_data(tmp_path)
+    (tmp_path / "qrels" / "test.tsv").write_text("q1\td1\t1\n")
+    with (tmp_path / "corpus.jsonl").open("a") as file:
+        file.write('\nno json\n{"_id": "d5", "text": "cut \\ud83d"}\n')
+    opened = fs.open_data(tmp_path)
+    assert len(opened) == 3 and {q.name for q in opened.quarantine} == {"line 5", "d4", "d5"}
+    with (tmp_path / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d1", "text": "again"}\n')
+    with pytest.raises(BadInput, match="two texts are called 'd1'"):
+        fs.open_data(tmp_path)
 
 
 def naive(scores: np.ndarray, gains: dict[int, float], lost: list[float]) -> dict[str, float]:

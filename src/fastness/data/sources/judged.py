@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import logging
+import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastness.core.errors import BadInput
-from fastness.data.dataset import Dataset
-from fastness.data.frame import read_frame
+from fastness.data.dataset import Dataset, Quarantined
+from fastness.data.frame import BROKEN, Frame, read_frame
 from fastness.data.judged import JudgedPayloads, Judgements
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
@@ -54,14 +56,15 @@ class JudgedSource:
         side = columns.text or "document"
         if side not in SIDES:
             raise BadInput(f"{data}: no column '{side}' in a judged collection; columns: {', '.join(SIDES)}")
-        documents, asked = _texts(files.documents, "doc"), _texts(files.queries, "top")
-        queries = _dataset(list(asked), TextPayloads(list(asked.values())), data)
+        documents, lost = _texts(files.documents, "doc")
+        asked, lost_queries = _texts(files.queries, "top")
+        queries = _dataset(list(asked), TextPayloads(list(asked.values())), data, lost_queries)
         judged = _judgements(files, documents, queries, data)
         if set(columns.beside) - {side}:
             return _pairs(judged, documents, side, data)
         if side == "query":
             return queries
-        return _dataset(list(documents), JudgedPayloads(list(documents.values()), judged), data)
+        return _dataset(list(documents), JudgedPayloads(list(documents.values()), judged), data, lost)
 
 
 def _files(folder: Path) -> _Files | None:
@@ -90,21 +93,33 @@ def _stem(path: Path) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _texts(path: Path, tag: str) -> Texts:
-    """Return the texts of a file by their names, a title before the text that lacks it."""
-    found = dict(_marked(path, tag) if path.name.removesuffix(".gz").lower().endswith(".xml") else _listed(path))
+def _texts(path: Path, tag: str) -> tuple[Texts, tuple[Quarantined, ...]]:
+    """Return the texts of a file by their names, a title before the text that lacks it, and lines that are none.
+
+    Raises:
+        BadInput: it holds none, or two of one name.
+    """
+    lost: tuple[Quarantined, ...] = ()
+    if path.name.removesuffix(".gz").lower().endswith(".xml"):
+        named = list(_marked(path, tag))
+    else:
+        frame = read_frame(path)
+        named, lost = list(_listed(frame)), frame.quarantine
+    found = dict(named)
     if not found:
         raise BadInput(f"{path}: holds no <{tag}> or line with _id and text; give a file that does")
-    return found
+    if len(found) < len(named):
+        twice = Counter(name for name, _ in named).most_common(1)[0][0]
+        raise BadInput(f"{path}: two texts are called '{twice}'; judgements cannot tell them apart: rename one")
+    return found, lost
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str]]:
-    frame = read_frame(path)
+def _listed(frame: Frame) -> Iterator[tuple[str, str]]:
     names, texts = frame.texts("_id"), frame.texts("text")
     titles = frame.texts("title") if "title" in frame.columns else [None] * len(frame)
     for name, title, text in zip(names, titles, texts, strict=True):
         if name is not None:
-            yield name, _joined(title or "", text or "")
+            yield name, _joined(title or "", text or "").replace(BROKEN, "\ud800")
 
 
 def _marked(path: Path, tag: str) -> Iterator[tuple[str, str]]:
@@ -166,7 +181,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str, float]]:
         try:
             if len(cells) not in (3, 4):
                 raise ValueError
-            yield cells[0], cells[-2], float(cells[-1])
+            gain = float(cells[-1])
+            if not math.isfinite(gain):
+                raise ValueError
+            yield cells[0], cells[-2], gain
         except ValueError:
             if number == 1:
                 continue  # the names of the columns
@@ -176,11 +194,13 @@ def _lines(path: Path) -> Iterator[tuple[str, str, float]]:
 # --- data sets ------------------------------------------------------------------------------------
 
 
-def _dataset(names: list[str], payloads: TextPayloads, source: Path, splits: Any = None) -> Dataset:
+def _dataset(
+    names: list[str], payloads: TextPayloads, source: Path, lost: Sequence[Quarantined] = (), splits: Any = None
+) -> Dataset:
     hashes = hash_items(text.encode("utf-8", "replace") for text in payloads.texts)
     manifest = Manifest(names, hashes, splits=splits, source=str(source))
     damaged = {row: why for row, why in enumerate(map(damage, payloads.texts)) if why is not None}
-    return Dataset.of(manifest, payloads, modality="text").without(damaged)
+    return Dataset.of(manifest, payloads, lost, modality="text").without(damaged)
 
 
 def _pairs(judged: Judgements, documents: Texts, side: str, source: Path) -> Dataset:
@@ -190,4 +210,4 @@ def _pairs(judged: Judgements, documents: Texts, side: str, source: Path) -> Dat
     pairs = [f"query {names[q]}, document {titles[d]}" for q, d in zip(right.query, right.document, strict=True)]
     read = judged.queries.payloads.read if side == "query" else texts.__getitem__
     chosen = [read(int(row)) for row in (right.query if side == "query" else right.document)]
-    return _dataset(pairs, TextPayloads(chosen), source, right.splits if (right.splits != "").any() else None)
+    return _dataset(pairs, TextPayloads(chosen), source, splits=right.splits if (right.splits != "").any() else None)
