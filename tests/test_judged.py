@@ -163,6 +163,17 @@ def test_the_whole_way_from_pairs_to_rankings(beir: Path, tmp_path: Path) -> Non
     assert {hit.item for hit in fs.search(run.bundle, beir, "the sea", k=3).hits} == {"d1", "d2", "d3"}
 
 
+def test_a_collection_without_right_answers_is_not_ranked(beir: Path, tmp_path: Path) -> None:
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (tmp_path / name).write_bytes((beir / name).read_bytes())
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("q1\td1\t0\n")
+    small = {"width": 16, "network": {"layers": 1}, "batch_size": 2, "quiet": True}
+    run = fs.train(beir, steps=1, out=tmp_path / "run", **small)
+    with pytest.raises(BadInput, match="right answer"):
+        fs.evaluate(run.bundle, tmp_path, checks=["ranking"])
+
+
 def test_cranfield(shared_data: Path) -> None:
     folder = shared_data / "text" / "cranfield"
     if not folder.exists():

@@ -64,7 +64,9 @@ def learn(frame: Frame, asked: Schema | None = None) -> Schema:
     """
     known = {} if asked is None else asked.columns
     for name in known:
-        frame[name]  # says what there is
+        if name not in frame.columns:  # a label, say, which is no feature
+            there = ", ".join(frame.columns)[:500]
+            raise BadInput(f"{frame.source}: no column '{name}' among the features; take it out of the schema: {there}")
     schema = Schema({name: _column(name, cells, known.get(name)) for name, cells in frame.columns.items()})
     if not schema.used:
         reasons = "; ".join(f"{n}: {c.reason}" for n, c in schema.columns.items() if isinstance(c, Ignored))

@@ -16,7 +16,7 @@ class Measurement:
         value: the estimate.
         low, high: its interval.
         level: coverage of the interval, e.g. 0.95.
-        over: what would be drawn anew: ``items``, ``draws`` or ``seeds``.
+        over: what would be drawn anew: ``items``, ``queries``, ``draws`` or ``seeds``.
         n: how many of those.
         unit: ``share``, ``nats``, ``dimensions`` …
         protocol: how it was measured, in one sentence that allows to do it again.

@@ -19,8 +19,9 @@ class Ranking(Check):
 
     def missing(self, subject: Subject) -> str | None:
         """It wants queries and judgements."""
-        judged = isinstance(subject.unfitted.payloads, JudgedPayloads)
-        return None if judged else "needs queries and judgements (a folder as BEIR or TREC have them)"
+        payloads = subject.unfitted.payloads
+        answered = isinstance(payloads, JudgedPayloads) and (payloads.judgements.held_out()[0].gain > 0).any()
+        return None if answered else "needs queries with a right answer (a folder as BEIR or TREC have them)"
 
     def run(self, subject: Subject) -> Findings:
         """Measure the judged queries that have a right answer; each is one observation."""
