@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def schema(
     if json:
         options.print_json(found.to_dict())
     elif out is not None:
-        print(f"next       correct {out}, then fastness train {data} --schema {out}")
+        roles = "".join(f" --{name} {shlex.quote(value)}" for name, value in columns.items() if value)
+        print(f"next       correct {out}, then fastness train {data}{roles} --schema {out}")
     else:
         print(found.sketch(), end="")
