@@ -15,7 +15,7 @@ from fastness.metrics.intervals import student
 from fastness.training.batches import moved
 from fastness.views import VIEWS
 
-_DRAWS, _SAMPLE = 8, 500
+_DRAWS, _SAMPLE, _AT_ONCE = 8, 500, 64
 
 
 @CHECKS.register("geometry")
@@ -36,11 +36,13 @@ class Geometry(Check):
         values: dict[str, list[float]] = {"alignment": [], "uniformity": [], "effective_rank": []}
         for draw in range(_DRAWS):
             rows = numpy_generator(subject.seed, "geometry", draw).permutation(len(subject.test))[:n]
-            batch = moved(subject.test.batch(rows), device)
+            generator = torch_generator(subject.seed, "geometry views", draw, device=device)
             with torch.inference_mode():
-                pair = views(batch, torch_generator(subject.seed, "geometry views", draw, device=device))
-                x, y = encoder.of_views(pair).unbind(1)
-                x, y = normalised(x), normalised(y)
+                pairs = [
+                    encoder.of_views(views(moved(batch, device), generator))
+                    for _, batch in subject.test.select(rows).batches(_AT_ONCE)
+                ]
+                x, y = normalised(torch.cat(pairs)).unbind(1)
                 z = normalised(torch.from_numpy(subject.test_vectors[rows]))
             values["alignment"].append(geometry.alignment(x, y))
             values["uniformity"].append(geometry.uniformity(z))
