@@ -63,7 +63,9 @@ def between_vendors(folder: Path, data: Path) -> dict[str, float]:
     vendor = np.array(opened.class_names)[embedded.dataset.labels]
     keys = embedded.dataset.manifest.groups
     asking, answering = vendor == HELD_OUT, vendor == "google"
-    ranks = best_ranks(embedded.vectors[asking], embedded.vectors[answering], keys[asking], keys[answering])
+    wanted, offered = keys[asking], keys[answering]
+    found, among = embedded.vectors[asking], embedded.vectors[answering]
+    ranks = best_ranks(found, among, lambda places: wanted[places, None] == offered)
     return {f"other vendor recall@{k}": round(float((ranks <= k).mean()), 4) for k in (1, 5, 10)}
 
 

@@ -71,5 +71,7 @@ def test_it_learns_from_texts_and_pictures_and_by_labels() -> None:
     pictures = (pictures[:64] * 16).clip(0, 255).astype(np.uint8).reshape(-1, 8, 8)
     made = fs.ContrastiveEncoder("supcon", **{**SMALL, "width": 4}).fit(pictures, y[:64])
     assert made.transform(pictures[:5]).shape[0] == 5
+    rows = [{"size": float(i % 7), "kind": "xyz"[i % 3]} for i in range(60)]
+    assert fs.ContrastiveEncoder(steps=3).fit(rows).transform(rows[:2]).shape[0] == 2
     with pytest.raises(fs.BadInput, match="needs labels"):
         fs.ContrastiveEncoder("supcon", **{**SMALL, "width": 4}).fit(pictures)

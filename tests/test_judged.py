@@ -186,3 +186,13 @@ def test_cranfield(shared_data: Path) -> None:
     assert documents.whole.names[of_first[0]] == "184" and judged.queries.payloads.read(0).startswith(
         "what similarity laws"
     )
+
+
+def test_a_broken_query_is_lost_alone_and_named(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "text": "of bread"}\n{"text": "of none"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "bread?"}\n{broken\n{"_id": "3", "text": "cats?"}\n')
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "all.tsv").write_text("1 d1 1\n2 d1 1\n")
+    pairs = fs.open_data(tmp_path, text="query,document")
+    assert [texts_of(side) for side in sides_of(pairs).values()] == [["bread?"], ["of bread"]]
+    assert sorted(q.reason for q in pairs.quarantine)[0] == "has no _id" and len(pairs.quarantine) == 2

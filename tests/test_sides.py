@@ -101,13 +101,31 @@ def test_data_with_several_sides_are_not_embedded_by_chance(run, captioned: Path
         bundle.of_side("caption").embed(questions, text="question,answer")
 
 
-def test_things_that_share_a_side_or_a_group_are_the_same(tmp_path: Path) -> None:
-    from fastness.data.sides import same_things
+def test_what_stands_together_or_in_one_group_is_right_and_nothing_further(tmp_path: Path) -> None:
+    from fastness.data.sides import right_answers
 
     path = tmp_path / "pairs.csv"
     path.write_text("q,a,g\nx,one,\nx,two,\ny,two,\nz,three,k\nw,four,k\nv,five,\n")
-    found = same_things(fs.open_data(path, text="q,a", group="g"))
-    assert found[0] == found[1] == found[2] and found[3] == found[4] and len(set(found)) == 3
+    things = fs.open_data(path, text="q,a", group="g")
+    wanted = np.eye(6, dtype=bool)
+    wanted[:2, :3] = True  # x has the answers one and two, and two stands there twice
+    wanted[2, 1] = True  # y has two alone, though x, which has it too, has one as well
+    wanted[3:5, 3:5] = True
+    right = right_answers(things, "q", "a")
+    assert (right(np.arange(6)) == wanted).all() and (right(np.array([4, 2])) == wanted[[4, 2]]).all()
+    assert (right_answers(things, "a", "q")(np.arange(6)) == wanted.T).all()
+
+
+def test_many_answers_to_many_questions_do_not_all_become_right(tmp_path: Path) -> None:
+    from fastness.data.sides import right_answers
+
+    path = tmp_path / "chain.csv"  # question i has the answers i and i + 1: one chain from the first to the last
+    path.write_text("q,a\n" + "".join(f"q{i},a{i + j}\n" for i in range(200) for j in (0, 1)))
+    right = right_answers(fs.open_data(path, text="q,a"), "q", "a")(np.arange(400))
+    assert right.sum(1).max() <= 4
+    vectors = np.random.default_rng(0).normal(size=(2, 400, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    assert (best_ranks(*vectors, lambda places: right[places]) <= 10).mean() < 0.2
 
 
 def test_the_size_and_the_preprocessing_come_from_the_training_part_of_both_sides(tmp_path: Path) -> None:
@@ -118,7 +136,7 @@ def test_the_size_and_the_preprocessing_come_from_the_training_part_of_both_side
     path = tmp_path / "pairs.csv"
     lines = [f"short {i},{'word ' * 60}end,{'train' if i < 6 else 'test'}" for i in range(9)]
     path.write_text("\n".join(["question,answer,part", *lines]))
-    part = plan.training_part(fs.open_data(path, text="question,answer", split="part"))
+    part = fs.open_data(path, text="question,answer", split="part").training_part()
     assert len(stacked(part)) == 12 and all(len(side) == 6 for side in sides_of(part).values())
     assert plan.complete(Recipe(), part, torch.device("cpu")).size > 60
 
@@ -141,9 +159,10 @@ def test_ranks_are_those_of_a_loop_and_ties_count_against(seed: int, q: int, a: 
     draw = np.random.default_rng(seed)
     queries, answers = (draw.integers(-2, 3, (n, 3)).astype(np.float32) for n in (q, a))
     wanted, keys = draw.integers(0, 4, q), draw.integers(0, 4, a)
-    found = best_ranks(queries, answers, wanted, keys, block=5)
+    found = best_ranks(queries, answers, lambda places: wanted[places, None] == keys, block=5)
     assert found.tolist() == naive_ranks(queries, answers, wanted, keys)
-    collapsed = best_ranks(np.ones((4, 3), np.float32), np.ones((9, 3), np.float32), np.arange(4), np.arange(9))
+    alike = np.ones((4, 3), np.float32), np.ones((9, 3), np.float32)
+    collapsed = best_ranks(*alike, lambda places: places[:, None] == np.arange(9))
     assert (collapsed == 9).all()
 
 
@@ -212,7 +231,7 @@ def test_hard_negatives_are_those_of_a_loop_also_below_zero() -> None:
     x, y = (draw.normal(size=(40, 4)).astype(np.float32) for _ in range(2))
     x, y = x / np.linalg.norm(x, axis=1, keepdims=True), y / np.linalg.norm(y, axis=1, keepdims=True)
     keys = draw.integers(0, 25, 40)
-    found = hard_negatives(x, y, keys, number=3, margin=0.1)
+    found = hard_negatives(x, y, lambda places: keys[places, None] == keys, number=3, margin=0.1)
     below = 0
     for i in range(40):
         right = float(x[i] @ y[i])
@@ -222,6 +241,20 @@ def test_hard_negatives_are_those_of_a_loop_also_below_zero() -> None:
         assert [j for j in found.rows[i] if j >= 0] == [j for _, j in allowed]
         assert np.allclose([s for s in found.scores[i] if not np.isnan(s)], [s for s, _ in allowed], atol=1e-5)
     assert below > 5
+
+
+def test_held_out_pairs_are_not_mined(questions: Path, tmp_path: Path) -> None:
+    from fastness.tasks.mine import mine
+
+    head, *lines = questions.read_text().splitlines()
+    parted = tmp_path / "parted.csv"
+    rows = [f"{line},{'test' if i < 20 else 'train'}" for i, line in enumerate(lines)]
+    parted.write_text("\n".join([f"{head},split", *rows]))
+    run = fs.train(questions, columns={"text": "question,answer"}, steps=1, out=tmp_path / "run", **TEXT)
+    mine(run.bundle, parted, tmp_path / "triplets.parquet", text="question,answer")
+    found = pq.read_table(tmp_path / "triplets.parquet").to_pylist()
+    held_out = {cell for line in lines[:20] for cell in line.split(",")[:2]}
+    assert found and not held_out & {cell for row in found for cell in row.values()}
 
 
 def test_pairs_become_triplets_that_can_be_trained_on(questions: Path, tmp_path: Path) -> None:

@@ -193,6 +193,9 @@ def test_numpy_files_are_their_arrays(tmp_path: Path) -> None:
     assert len(open_data(tmp_path / "x.npz", image="other", label="none", split="none")) == 2
     with pytest.raises(BadInput, match="no array 'z'; there are: images, labels, part, other"):
         open_data(tmp_path / "x.npz", image="z")
+    np.savez(tmp_path / "single.npz", images=PIXELS, label=3)
+    with pytest.raises(BadInput, match=r"single\.npz: array 'label' is a single value"):
+        open_data(tmp_path / "single.npz")
 
 
 @pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, ".gz"), (bytes, "")])
@@ -232,6 +235,9 @@ def test_columns_of_parquet(tmp_path: Path) -> None:
     columns = {"part": ["train", "val"] * 4, "who": list("aabbccdd"), "kind": ["k", "l"] * 4}
     path = write_parquet(tmp_path / "x.parquet", range(8), **columns)
     opened = open_data(path, label="kind", split="part", group="who")
+    gaps = {"part": [None, "val"] * 4, "who": [None, None, *"bbccdd"]}
+    nobody = open_data(write_parquet(tmp_path / "gaps.parquet", range(8), **gaps), split="part", group="who")
+    assert nobody.manifest.groups.tolist() == ["", "", *"bbccdd"] and nobody.split_names == ("validation",)
 
     assert opened.class_names == ("k", "l") and opened.split_names == ("train", "validation")
     assert opened.manifest.groups.tolist() == list("aabbccdd")

@@ -360,6 +360,15 @@ def test_roles_are_taken_out(tmp_path: Path) -> None:
         open_data(tmp_path / "a.csv", label="nobody")
 
 
+def test_a_column_that_is_asked_for_is_no_label_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("source,target,class\n" + "".join(f"one {i},two {i},{i % 2}\n" for i in range(9)))
+    assert open_data(path, text="source,target").class_names == ("0", "1")
+    assert open_data(path, text="source,target", group="class").labels is None
+    beside = open_data((pa.table({"a": list(range(9)), "class": ["u"] * 9}), ["k", "l", "l"] * 3))
+    assert beside.class_names == ("k", "l")
+
+
 def test_texts_are_recognised(tmp_path: Path) -> None:
     said = [f"the {a} cat sat on a mat number {i}" for i, a in enumerate(["old", "big", "red", "shy"])]
     assert open_data({"text": said, "kind": ["a", "b", "a", "b"]}).modality == "text"

@@ -191,6 +191,13 @@ def test_other_methods_learn_from_texts(method: str, lines: Path, tmp_path: Path
     assert losses[-1] < losses[0]
 
 
+def test_static_vectors_learn_to_say_texts_longer_than_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("\n".join(f"{'red blue green ' * 60}{i}" for i in range(40)))
+    made = fs.train(path, method="denoise", encoder="static", out=tmp_path / "run", **{**SMALL, "steps": 2})
+    assert fs.load(made.bundle).embed(["red"]).shape[0] == 1
+
+
 @pytest.mark.parametrize("method", ["masked", "denoise"])
 def test_a_gradient_cache_gives_predicting_methods_the_gradient_of_the_whole(method: str) -> None:
     """Dropout aside, which draws anew for each part."""

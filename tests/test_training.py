@@ -266,7 +266,7 @@ def test_supervised_learning_learns(images):
 
 def test_training_never_sees_validation_or_test():
     data = fs.open_data("digits")
-    assert set(plan.training_part(data).manifest.splits) == {"train"}
+    assert set(data.training_part().manifest.splits) == {"train"}
 
 
 def test_init_starts_from_the_bundle_and_unfreeze_keeps_the_rest(tmp_path):

@@ -115,10 +115,9 @@ class ContrastiveEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _checked(self, X: Any, reset: bool) -> Any:
         """Check what has columns as scikit-learn does; data frames keep their types, other items stay as they are."""
-        if hasattr(X, "columns") or _kind(X) == "table":
-            frame = hasattr(X, "columns")
-            if frame:
-                return validate_data(self, X, reset=reset, skip_check_array=True)
+        if hasattr(X, "columns"):
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        if _kind(X) == "table" and not _of_mappings(X):
             fewest = 2 if reset else 1
             return validate_data(
                 self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=fewest
@@ -160,11 +159,15 @@ def _kind(X: Any) -> str:
         flat.ndim == 1 and flat.dtype.kind in "OUT" and all(isinstance(t, str) for t in flat)
     ):
         return "text"
-    if isinstance(first, Mapping):
+    if _of_mappings(X):
         return "table"
     if isinstance(first, bytes) or hasattr(first, "convert") or (first is not None and np.ndim(first) in (2, 3)):
         return "image"  # a list of pictures, perhaps of different sizes
     return "image" if hasattr(X, "__array__") and np.asarray(X).ndim in (3, 4) else "table"
+
+
+def _of_mappings(X: Any) -> bool:
+    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
 
 
 def _labelled(dataset: Any, y: Any) -> Any:

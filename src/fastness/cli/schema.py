@@ -24,9 +24,8 @@ def schema(
     from fastness.data import open_data
     from fastness.data.learn import learn
     from fastness.data.table import frame_of_rows
-    from fastness.training.plan import training_part
 
-    found = learn(frame_of_rows(training_part(open_data(data, modality="table", **columns))))
+    found = learn(frame_of_rows(open_data(data, modality="table", **columns).training_part()))
     if out is not None:
         write_text(out, found.sketch())
     if json:

@@ -141,6 +141,17 @@ class Dataset:
         assert self.manifest.splits is not None
         return self.select(self.manifest.splits == wanted)
 
+    def training_part(self) -> Dataset:
+        """Return the items to learn from: the split ``train`` if there is one, never validation or test.
+
+        Of a source that is nothing but held out, everything: a single file called ``test.parquet`` was pointed at.
+        """
+        if "train" in self.split_names:
+            return self.split("train")
+        splits = self.manifest.splits
+        held_out = np.zeros(len(self), np.bool_) if splits is None else np.isin(splits, ["validation", "test"])
+        return self if held_out.all() else self.select(~held_out)
+
     def divide(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
         """Cut off a random ``share``: by group if groups exist, else stratified by label, else at random.
 

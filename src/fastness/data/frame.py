@@ -265,6 +265,8 @@ def _text(value: Any) -> str | None:
         return value.decode("utf-8", "replace").replace("\0", "")
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' missing values, which are no floats
+        return None
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     return str(value)

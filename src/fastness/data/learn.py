@@ -228,7 +228,8 @@ def _listed(found: _Found) -> Category:
     once = len(found.texts) > _FEW and bool((found.counts > 1).any())
     kept = [found.texts[i] for i in order if found.counts[i] > 1 or not once]
     values = kept[:_VALUES]
-    listed = found.share(np.isin(np.array(found.texts), np.array(values)))
+    among = set(values)
+    listed = found.share(np.array([text in among for text in found.texts], np.bool_))
     return Category(
         values=tuple(values),
         others=round((1 - listed) * (1 - found.missing_share), 6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,10 +62,10 @@ def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Ite
     sides = sides_of(dataset)
     made = {name: make(sides[name]) for name, make in prepare.items()}
     usable = np.ones(len(dataset), np.bool_)
-    quarantine = dataset.quarantine
     for items in made.values():
         usable &= np.isin(dataset.rows, items.dataset.rows)
-        quarantine += tuple(q for q in items.dataset.quarantine if q not in quarantine)
+    found = [dataset.quarantine, *(items.dataset.quarantine for items in made.values())]
+    quarantine = tuple(dict.fromkeys(chain.from_iterable(found)))
     kept = dataset.rows[usable]
     chosen = {name: items.select(np.isin(items.dataset.rows, kept)) for name, items in made.items()}
     return SideItems(replace(dataset, rows=kept, quarantine=quarantine), chosen)
@@ -76,31 +77,41 @@ def sides_of(dataset: Dataset) -> dict[str, Dataset]:
     return {name: replace(side, rows=dataset.rows) for name, side in found.items()}
 
 
-def same_things(things: Dataset) -> npt.NDArray[np.int64]:
-    """Return a number for each thing, int64 ``[N]``: equal where things are the same.
+Right = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+"""Says of asking things at positions ``[B]`` which things ``[N]`` answer them, bool ``[B, N]``."""
 
-    They are if they have the same group, or any side of one has the very bytes that it has in the other: two questions
-    with one answer answer for each other, and so does a question that stands there twice.
+
+def right_answers(things: Dataset, asking: str, answering: str) -> Right:
+    """Return what says whose side ``answering`` is a right answer to whose side ``asking``.
+
+    It is if the two stand in one thing, or in two of one group. Sides with the same bytes are the same side: a question
+    that stands there twice has two right answers. Nothing is concluded further: that two questions have an answer in
+    common does not make the one's other answers right for the other.
     """
     from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
 
-    number = len(things)
-    thing, mark, marks = [], [], 0
-    columns = [np.unique(side.manifest.hashes, axis=0, return_inverse=True)[1] for side in sides_of(things).values()]
+    sides, number = sides_of(things), len(things)
+    groups = np.arange(number)
     if things.manifest.groups is not None:
-        names, groups = np.unique(things.manifest.groups, return_inverse=True)
-        nameless = np.flatnonzero(names == "")
-        columns.append(np.where(np.isin(groups, nameless), len(names) + np.arange(number), groups))
-    for column in columns:
-        values = np.unique(column.reshape(-1), return_inverse=True)[1]
-        thing.append(np.arange(number))
-        mark.append(number + marks + values)
-        marks += int(values.max(initial=-1)) + 1
-    rows, cols = np.concatenate(thing), np.concatenate(mark)
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, cols)), shape=(number + marks, number + marks))
-    labels: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1][:number].astype(np.int64)
-    return labels
+        names, named = np.unique(things.manifest.groups, return_inverse=True)
+        groups = np.where(names[named] == "", len(names) + groups, named)
+
+    def distinct(name: str) -> tuple[npt.NDArray[np.int64], Any]:
+        """Return which distinct item each thing has on a side, and in which groups each of these stands."""
+        hashes = sides[name].manifest.hashes
+        items = np.unique(hashes, axis=0, return_inverse=True)[1].reshape(-1)
+        shape = (int(items.max(initial=-1)) + 1, int(groups.max(initial=-1)) + 1)
+        return items, coo_matrix((np.ones(number, np.int32), (items, groups)), shape=shape).tocsr()
+
+    questions, asked = distinct(asking)
+    answers, told = distinct(answering)
+    told = told.T.tocsr()
+
+    def right(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = (asked[questions[positions]] @ told).toarray()[:, answers] > 0
+        return found
+
+    return right
 
 
 @dataclass(frozen=True)

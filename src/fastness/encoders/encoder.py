@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -90,8 +91,9 @@ class Encoder(nn.Module, ABC):
         """
         items = self.prepare(dataset)
         if len(items) < len(dataset):
-            position = next(i for i, row in enumerate(dataset.rows) if row not in items.dataset.rows)
-            reason = items.dataset.quarantine[-1].reason
+            position = int(np.flatnonzero(~np.isin(dataset.rows, items.dataset.rows))[0])
+            name = dataset.whole.names[int(dataset.rows[position])]
+            reason = next((q.reason for q in items.dataset.quarantine if q.name == name), "cannot be used")
             raise BadInput(f"item {position}: {reason}; leave it out or mend it")
         yield from items.batches(size)
 

@@ -80,6 +80,7 @@ class RepeatedText(nn.Module):
 
     def forward(self, encoder: Encoder, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Encoder.pretext`."""
+        tokens = tokens[:, : self.places.num_embeddings]  # those of static vectors come uncut
         lots = torch.rand(tokens.shape, device=tokens.device).masked_fill(~_words(tokens, self.special), -1.0)
         kept = (tokens >= 0) & ((lots < 0) | (lots > _DELETED) | (lots == lots.amax(1, keepdim=True)))
         order = (~kept).to(torch.int8).argsort(dim=1, stable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastness.index.vectors import VectorIndex
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Mined:
 def hard_negatives(
     questions: Floats,
     answers: Floats,
-    keys: npt.NDArray[np.generic],
+    right: Callable[[Ints], npt.NDArray[np.bool_]],
     *,
     number: int = 1,
     margin: float = 0.05,
@@ -43,14 +45,16 @@ def hard_negatives(
 
     Args:
         questions, answers: float32 ``[N, D]``, length 1; row i of one belongs to row i of the other.
-        keys: ``[N]``, which answers are the same or right for each other.
+        right: given the places of questions, int64 ``[B]``, says which answers are right, bool ``[B, N]``.
         number: K, how many are wanted.
         searched: how many of the nearest are looked through.
     """
-    right = (questions * answers).sum(1)
-    bar = right - margin * np.abs(right)
+    own = (questions * answers).sum(1)
+    bar = own - margin * np.abs(own)
     scores, rows = VectorIndex(answers).search(questions, min(searched, len(answers)))
-    allowed = (rows >= 0) & (scores <= bar[:, None]) & (keys[rows] != keys[:, None])
+    allowed = (rows >= 0) & (scores <= bar[:, None])
+    for places in np.split(np.arange(len(rows)), range(_BLOCK, len(rows), _BLOCK)):
+        allowed[places] &= ~np.take_along_axis(right(places), np.maximum(rows[places], 0), 1)
     order = np.argsort(~allowed, axis=1, kind="stable")[:, :number]
     taken = np.take_along_axis(allowed, order, 1)
     found = np.where(taken, np.take_along_axis(rows, order, 1), -1).astype(np.int64)

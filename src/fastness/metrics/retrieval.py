@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def best_ranks(
-    queries: Floats, answers: Floats, wanted: npt.NDArray[np.generic], keys: npt.NDArray[np.generic], block: int = 1024
+    queries: Floats, answers: Floats, right: Callable[[Ints], npt.NDArray[np.bool_]], block: int = 256
 ) -> Ints:
     """Return the rank of the first right answer of each query, from 1; int64 ``[Q]``.
 
@@ -18,16 +20,16 @@ def best_ranks(
 
     Args:
         queries, answers: float32 ``[Q, D]`` and ``[A, D]``, length 1.
-        wanted, keys: ``[Q]`` and ``[A]``; an answer is right if its key is the one that is wanted. A query without a
-            right answer has rank ``A + 1``.
+        right: given the places of queries, int64 ``[B]``, says which answers are right, bool ``[B, A]``. A query
+            without a right answer has rank ``A + 1``.
     """
     out = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), block):
-        scores = queries[start : start + block] @ answers.T
-        right = wanted[start : start + block, None] == keys
-        best = np.where(right, scores, -np.inf).max(1)
-        ahead = ((scores >= best[:, None]) & ~right).sum(1)
-        out[start : start + block] = np.where(right.any(1), ahead + 1, len(answers) + 1)
+        places = np.arange(start, min(start + block, len(queries)))
+        scores, are_right = queries[places] @ answers.T, right(places)
+        best = np.where(are_right, scores, -np.inf).max(1)
+        ahead = ((scores >= best[:, None]) & ~are_right).sum(1)
+        out[places] = np.where(are_right.any(1), ahead + 1, len(answers) + 1)
     return out
 
 

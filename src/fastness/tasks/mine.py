@@ -8,7 +8,7 @@ from typing import Any
 from fastness.bundle import Bundle, load
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path
-from fastness.data.sides import SideItems, same_things
+from fastness.data.sides import SideItems, right_answers
 from fastness.encoders import ready
 from fastness.index.mining import hard_negatives
 
@@ -26,8 +26,8 @@ def mine(
 
     Args:
         bundle: what finds the negatives.
-        data: pairs of texts, see `open_data`; things that are the same (`same_things`) are never negatives of each
-            other.
+        data: pairs of texts, see `open_data`; held-out parts are left out, and right answers (`right_answers`) are
+            never negatives.
         out: a ``.parquet`` or ``.csv`` file.
         number, margin: see `hard_negatives`.
 
@@ -44,13 +44,14 @@ def mine(
     if out.suffix not in (".parquet", ".csv"):
         raise BadInput(f"--out {out}: give a name that ends in .parquet or .csv")
     bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
-    items = ready(bundle.encoder, bundle.open(data, **columns))
+    items = ready(bundle.encoder, bundle.open(data, **columns).training_part())
     if not isinstance(items, SideItems) or {s.dataset.modality for s in items.sides.values()} != {"text"}:
         raise BadInput(f"{items.dataset.whole.source}: mining needs two columns of texts (--text FIRST,SECOND)")
     (first, questions), (second, answers) = list(items.sides.items())[:2]
     asked = bundle.of_side(first).embed_items(questions, precision="auto")
     told = bundle.of_side(second).embed_items(answers, precision="auto")
-    found = hard_negatives(asked, told, same_things(items.dataset), number=number, margin=margin)
+    right = right_answers(items.dataset, first, second)
+    found = hard_negatives(asked, told, right, number=number, margin=margin)
     texts = [[side.dataset.payloads.read(int(row)) for row in side.dataset.rows] for side in (questions, answers)]
     triplets = [(i, int(j)) for i, row in enumerate(found.rows) for j in row if j >= 0]
     table = pa.table(

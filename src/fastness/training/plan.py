@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastness.core import distributed
@@ -16,19 +15,6 @@ from fastness.data import Dataset
 from fastness.data.sides import sides_of
 from fastness.encoders import Spec, modality
 from fastness.methods import METHODS
-
-
-def training_part(dataset: Dataset) -> Dataset:
-    """Return the items to learn from: the split ``train`` if there is one, never validation or test."""
-    if "train" in dataset.split_names:
-        return dataset.split("train")
-    splits = dataset.manifest.splits
-    held_out = None if splits is None else np.isin(splits, ["validation", "test"])
-    if held_out is None or not held_out.any():
-        return dataset
-    if held_out.all():
-        return dataset  # a single file called test.parquet, say: the user pointed at it
-    return dataset.select(~held_out)
 
 
 def device_of(recipe: Recipe) -> torch.device:

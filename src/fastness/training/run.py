@@ -94,7 +94,7 @@ def train(
     out = Path(distributed.first_text(str(out)))  # a name made from the time of day may differ by a second
     try:
         dataset = open_data(data, **(columns or {}))
-        part = plan.training_part(dataset)
+        part = dataset.training_part()
         init = _initial(recipe)
         asked, recipe = recipe, plan.complete(recipe, part, device, init.encoder.spec if init else None)
         _check(recipe, part, init, encoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class FrameSource:
         """Read all rows and hash each."""
         frame, files, labels = _read(data)
         roles = _roles(frame, columns, by_file=len(files) > 1 or _of_folder(data))
+        if labels is not None and columns.label is None:
+            roles = replace(roles, label=None)  # what is given beside the columns counts, whatever these are called
         text = columns.text or _text_column(frame, columns, roles)
         scores, no_score = _scores(frame, roles.score)
         numbers, names = _labels(frame, roles.label, labels)
@@ -77,7 +79,7 @@ class FrameSource:
             labels=numbers,
             class_names=names,
             splits=_splits(frame, roles.split, files if columns.split is None else []),
-            groups=None if roles.group is None else _plain(frame[roles.group]),
+            groups=None if roles.group is None else np.array(_trimmed(frame[roles.group]), np.str_),
             scores=scores,
             source=frame.source,
         )
@@ -170,13 +172,16 @@ def _roles(frame: Frame, columns: Columns, by_file: bool) -> _Roles:
         BadInput: one that is asked for is not there.
     """
 
+    spoken_for = {columns.text, columns.group, columns.score, columns.split, *columns.beside}
+    spoken_for |= set((columns.row or "").split(","))
+
     def named(wanted: str | None, usual: Sequence[str] = ()) -> str | None:
         if wanted == "none":
             return None
         if wanted is not None:
             frame[wanted]  # says what there is
             return wanted
-        return next((name for name in frame.columns if name.lower() in usual), None)
+        return next((name for name in frame.columns if name.lower() in usual and name not in spoken_for), None)
 
     split = named(columns.split)
     if columns.split is None and not by_file:
@@ -228,20 +233,21 @@ def _is_prose(cells: Cells) -> bool:
 # --- what is made of them -------------------------------------------------------------------------
 
 
-def _plain(cells: Cells) -> npt.NDArray[np.str_]:
+def _trimmed(cells: Cells) -> list[str]:
     """Return cells as trimmed texts, empty where there is none."""
-    return np.array(pc.utf8_trim_whitespace(cells.fill_null("")).to_pylist(), np.str_)
+    texts: list[str] = pc.utf8_trim_whitespace(cells.fill_null("")).to_pylist()
+    return texts
 
 
 def _labels(frame: Frame, label: str | None, beside: Any) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
     if label is None:
         return encode_labels(beside, len(frame), frame.source)
-    return encode_labels([str(value) for value in _plain(frame[label])], len(frame), frame.source)
+    return encode_labels(_trimmed(frame[label]), len(frame), frame.source)
 
 
 def _splits(frame: Frame, column: str | None, files: list[tuple[str, int]]) -> npt.NDArray[np.str_] | None:
     if column is not None:
-        return np.array([canonical(str(value)) for value in _plain(frame[column])], np.str_)
+        return np.array([canonical(value) for value in _trimmed(frame[column])], np.str_)
     if not files:
         return None
     return np.array([canonical(name) for name, rows in files for _ in range(rows)], np.str_)

@@ -61,7 +61,7 @@ class JudgedSource:
         queries = _dataset(list(asked), TextPayloads(list(asked.values())), data, lost_queries)
         judged = _judgements(files, documents, queries, data)
         if set(columns.beside) - {side}:
-            return _pairs(judged, documents, side, data)
+            return _pairs(judged, documents, side, data, lost + lost_queries)
         if side == "query":
             return queries
         return _dataset(list(documents), JudgedPayloads(list(documents.values()), judged), data, lost)
@@ -100,11 +100,13 @@ def _texts(path: Path, tag: str) -> tuple[Texts, tuple[Quarantined, ...]]:
         BadInput: it holds none, or two of one name.
     """
     lost: tuple[Quarantined, ...] = ()
-    if path.name.removesuffix(".gz").lower().endswith(".xml"):
+    if not _is_lines(path):
         named = list(_marked(path, tag))
     else:
         frame = read_frame(path)
-        named, lost = list(_listed(frame)), frame.quarantine
+        named = list(_listed(frame))
+        nameless = [row for row, name in zip(frame.names, frame.texts("_id"), strict=True) if name is None]
+        lost = frame.quarantine + tuple(Quarantined(f"{path.name} {row}", "has no _id") for row in nameless)
     found = dict(named)
     if not found:
         raise BadInput(f"{path}: holds no <{tag}> or line with _id and text; give a file that does")
@@ -112,6 +114,11 @@ def _texts(path: Path, tag: str) -> tuple[Texts, tuple[Quarantined, ...]]:
         twice = Counter(name for name, _ in named).most_common(1)[0][0]
         raise BadInput(f"{path}: two texts are called '{twice}'; judgements cannot tell them apart: rename one")
     return found, lost
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a file of texts has one a line; else they stand between tags."""
+    return not path.name.removesuffix(".gz").lower().endswith(".xml")
 
 
 def _listed(frame: Frame) -> Iterator[tuple[str, str]]:
@@ -150,10 +157,10 @@ def _judgements(files: _Files, documents: Texts, queries: Dataset, source: Path)
     lines = [(canonical(_stem(path)) if len(files.judgements) > 1 or is_split(_stem(path)) else "", *line)
              for path in files.judgements for line in _lines(path)]  # fmt: skip
     place = {name: i for i, name in enumerate(queries.whole.names)}
-    if any(query not in place for _, query, _, _ in lines):
+    if any(query not in place for _, query, _, _ in lines) and not _is_lines(files.queries):
         counted = {str(i + 1): i for i in range(len(place))}
         if all(query in counted for _, query, _, _ in lines):  # Cranfield's do, while its queries have other numbers
-            logging.getLogger("fastness").info("%s: judgements name the queries by their order", source)
+            logging.getLogger("fastness").warning("%s: the judgements name queries by their order in the file", source)
             place = counted
     row, usable = {name: i for i, name in enumerate(documents)}, set(queries.rows.tolist())
     known = [(s, place[q], row[d], gain) for s, q, d, gain in lines if place.get(q) in usable and d in row]
@@ -203,11 +210,12 @@ def _dataset(
     return Dataset.of(manifest, payloads, lost, modality="text").without(damaged)
 
 
-def _pairs(judged: Judgements, documents: Texts, side: str, source: Path) -> Dataset:
+def _pairs(judged: Judgements, documents: Texts, side: str, source: Path, lost: Sequence[Quarantined]) -> Dataset:
     """Return one side of the pairs of a query and a document that answers it."""
     right = judged.select(judged.gain > 0)
     names, titles, texts = judged.queries.whole.names, list(documents), list(documents.values())
     pairs = [f"query {names[q]}, document {titles[d]}" for q, d in zip(right.query, right.document, strict=True)]
     read = judged.queries.payloads.read if side == "query" else texts.__getitem__
     chosen = [read(int(row)) for row in (right.query if side == "query" else right.document)]
-    return _dataset(pairs, TextPayloads(chosen), source, splits=right.splits if (right.splits != "").any() else None)
+    splits = right.splits if (right.splits != "").any() else None
+    return _dataset(pairs, TextPayloads(chosen), source, lost, splits)

@@ -51,6 +51,9 @@ def _pick(arrays: Any, wanted: str | None, usual: tuple[str, ...], path: Path) -
         raise BadInput(f"{path}: no array '{wanted}'; there are: {', '.join(arrays)}")
     name = wanted or next((key for key in usual if key in arrays), None)
     try:
-        return None if name is None else np.asarray(arrays[name])
+        found = None if name is None else np.asarray(arrays[name])
     except Exception as error:  # noqa: BLE001 - as above, and whatever its compression raises
         raise BadInput(f"{path}: array '{name}' cannot be read ({error})") from None
+    if found is not None and found.ndim == 0:
+        raise BadInput(f"{path}: array '{name}' is a single value; store one an item")
+    return found

@@ -150,7 +150,12 @@ def _column(opened: list[Any], name: str) -> list[Any]:
 
 
 def _texts(opened: list[Any], name: str | None) -> npt.NDArray[np.str_] | None:
-    return None if name is None else np.array([str(v) for v in _column(opened, name)], np.str_)
+    return None if name is None else np.array(_plain(_column(opened, name)), np.str_)
+
+
+def _plain(values: list[Any]) -> list[str]:
+    """Return values as texts, empty where there is none."""
+    return ["" if value is None else str(value) for value in values]
 
 
 def _labels(
@@ -177,7 +182,7 @@ def _splits(files: list[Path], opened: list[Any], column: str | None) -> npt.NDA
         assert column is not None
         if any(column not in file.schema_arrow.names for file in opened):
             raise BadInput(f"{files[0]}: no column '{column}'; columns: {', '.join(opened[0].schema_arrow.names)}")
-        return np.array([canonical(str(v)) for v in _column(opened, column)], np.str_)
+        return np.array([canonical(v) for v in _plain(_column(opened, column))], np.str_)
     stems = [file.stem.split("-")[0] for file in files]
     if column == "none" or not any(is_split(stem) for stem in stems):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from fastness.data.sides import same_things
+from fastness.data.sides import right_answers
 from fastness.evaluation.checks import CHECKS, Check, Findings
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
@@ -23,11 +23,11 @@ class Retrieval(Check):
         return None if len(subject.sides) > 1 else "needs things with several sides (--image A --text B, --text A,B)"
 
     def run(self, subject: Subject) -> Findings:
-        """Things answer for each other that are of one group or share a side; see `same_things`."""
-        keys = same_things(subject.unfitted)
+        """What is right, `right_answers` says."""
         measurements, items = [], {}
         for asking, answering in permutations(subject.sides, 2):
-            ranks = best_ranks(subject.side_vectors(asking), subject.side_vectors(answering), keys, keys)
+            right = right_answers(subject.unfitted, asking, answering)
+            ranks = best_ranks(subject.side_vectors(asking), subject.side_vectors(answering), right)
             items[f"{asking}_to_{answering}_rank"] = ranks
             for depth in _DEPTHS:
                 low, high = wilson(int((ranks <= depth).sum()), len(ranks))

@@ -33,7 +33,7 @@ class Similarity(Check):
         every = (x * y).sum(1)
         cosines, scores = every[known], scores[known]
         generator = numpy_generator(subject.seed, "similarity")
-        drawn = [generator.integers(0, len(scores), len(scores)) for _ in range(_RESAMPLES)]
+        drawn = (generator.integers(0, len(scores), len(scores)) for _ in range(_RESAMPLES))
         values = [float(spearmanr(cosines[rows], scores[rows]).statistic) for rows in drawn]
         low, high = np.nanquantile(values, [0.025, 0.975])
         measured = Measurement(
