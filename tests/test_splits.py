@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastness as fs
 from conftest import PIXELS, picture, png, write_classes, write_pictures
 from fastness.core.errors import BadInput
 from fastness.data import open_data
-from fastness.data.splits import canonical, cut, is_split
+from fastness.data.splits import canonical, cut, is_split, numbered
+from fastness.data.text import texts_of
 
 SHARES = st.floats(0.01, 0.99)
 SEEDS = st.integers(0, 2**32)
@@ -74,6 +76,37 @@ def test_the_seed_alone_decides(labels: np.ndarray, share: float, seed: int) -> 
 
 def test_another_seed_gives_another_cut() -> None:
     assert len({cut(50, 0.3, seed).tobytes() for seed in range(10)}) == 10
+
+
+@given(
+    same=st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda found: len(set(found)) > 2),
+    grouped=st.booleans(),
+    seed=SEEDS,
+)
+def test_what_is_the_same_stays_together(same: list[int], grouped: bool, seed: int) -> None:
+    number = numbered(np.array(same)[:, None])
+    assert [same.index(item) for item in same] == [int(np.argmax(number == n)) for n in number]
+    groups = np.array(["ab"[i % 2] if i < 4 else "" for i in range(len(same))]) if grouped else None
+    try:
+        chosen = cut(len(same), 0.25, seed, groups=groups, same=number)
+    except BadInput as error:
+        assert grouped and "one group" in str(error)
+        return
+    assert 0 < chosen.sum() < len(same) and not set(number[chosen]) & set(number[~chosen])
+    if groups is not None:
+        assert not set(groups[chosen]) & set(groups[~chosen]) - {""}
+
+
+def test_a_question_with_many_answers_is_in_one_part_alone(tmp_path: Path) -> None:
+    from fastness.evaluation.subject import Subject
+
+    path = tmp_path / "x.csv"
+    path.write_text("q,a\n" + "".join(f"question {i} of many,answer {i} {j}\n" for i in range(20) for j in range(5)))
+    made = fs.train(path, columns={"text": "q,a"}, steps=1, batch_size=8, width=8, out=tmp_path / "run", quiet=True)
+    bundle = fs.load(made.bundle)
+    subject = Subject.of(bundle, open_data(path, text="q,a"), 0)
+    fit, test = (set(texts_of(items.dataset)) for items in (subject.fit, subject.test))
+    assert not fit & test and len(fit) + len(test) == 20 and len(test) == 5
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])

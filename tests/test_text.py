@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +305,15 @@ def test_a_file_of_hostile_lines_is_read_and_counted(run, tmp_path: Path) -> Non
     opened = fs.open_data(path)
     assert opened.modality == "text" and len(opened) >= len(good) + 1
     assert np.isfinite(fs.load(run.bundle).embed(path)).all()
+
+
+def test_the_same_texts_give_the_same_tokenizer_though_signs_are_many(tmp_path: Path) -> None:
+    """In processes of their own, since the trainer's order of signs differs from one to the next."""
+    script = """
+from fastness.encoders.tokens import train_tokenizer
+greek = [chr(0x3B1 + i) for i in range(24)]
+texts = [f"thing {i} über die naïve {greek[i % 24]}{greek[i * 7 % 24]} {i * 7919}" for i in range(60)]
+print(train_tokenizer(texts, 64, True).to_str())
+"""
+    found = {subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in range(3)}
+    assert len(found) == 1

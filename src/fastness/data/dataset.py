@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastness.core.errors import BadInput
 from fastness.core.files import write_text
 from fastness.data import splits as _splits
-from fastness.data.manifest import Manifest, printable
+from fastness.data.manifest import HashArray, Manifest, printable
 
 Rows = npt.NDArray[np.int64]
 
@@ -152,13 +152,19 @@ class Dataset:
         held_out = np.zeros(len(self), np.bool_) if splits is None else np.isin(splits, ["validation", "test"])
         return self if held_out.all() else self.select(~held_out)
 
-    def divide(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    def divide(self, share: float, seed: int, hashes: HashArray | None = None) -> tuple[Dataset, Dataset]:
         """Cut off a random ``share``: by group if groups exist, else stratified by label, else at random.
 
+        Args:
+            share: how much, between 0 and 1.
+            seed: of the choice.
+            hashes: uint8 ``[N, 32]``, by which items are the same; those of the whole items if not given.
+
         Returns:
-            the larger rest and the part cut off; no group is in both.
+            the larger rest and the part cut off; no group is in both, and no item with the same bytes as another.
         """
-        part = _splits.cut(len(self), share, seed, labels=self.labels, groups=self.manifest.groups)
+        same = _splits.numbered(self.manifest.hashes if hashes is None else hashes)
+        part = _splits.cut(len(self), share, seed, labels=self.labels, groups=self.manifest.groups, same=same)
         return self.select(~part), self.select(part)
 
     def without(self, damaged: dict[int, str]) -> Dataset:

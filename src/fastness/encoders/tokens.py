@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,24 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, ends: bool) -> Tokeni
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
+
+    def words(text: str) -> list[str]:
+        return [word for word, _ in made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text))]
+
     # The trainer numbers signs inside words in no fixed order, on which ties between merges then depend; signs that are
-    # given to it as special tokens keep the order they are given in.
-    signs = sorted({sign for text in texts for sign in made.normalizer.normalize_str(text) if not sign.isspace()})
-    fixed = [*SPECIAL, *(f"##{sign}" for sign in signs[: max(0, vocabulary // 2 - len(SPECIAL))])]
+    # given to it as special tokens keep the order they are given in. A word with any other sign inside could only be
+    # [UNK], so none is shown to the trainer.
+    counts: Counter[str] = Counter()
+    for word, times in Counter(word for text in texts for word in words(text)).items():
+        for sign in word[1:]:
+            counts[sign] += times
+    signs = sorted(counts, key=lambda sign: (-counts[sign], sign))[: max(0, vocabulary // 2 - len(SPECIAL))]
+    seen = texts
+    if len(signs) < len(counts):
+        seen = [" ".join(word for word in words(text) if set(word[1:]) <= set(signs)) for text in texts]
+    fixed = [*SPECIAL, *(f"##{sign}" for sign in signs)]
     trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=fixed, show_progress=False)
-    made.train_from_iterator(texts, trainer)
+    made.train_from_iterator(seen, trainer)
     described = json.loads(made.to_str())
     described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in SPECIAL]
     made = Tokenizer.from_str(json.dumps(described))

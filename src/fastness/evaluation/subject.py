@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastness.bundle import Bundle
 from fastness.data import Dataset
 from fastness.data.items import Items
-from fastness.data.sides import SideItems
+from fastness.data.sides import SideItems, sides_of
 from fastness.encoders import ready
 
 Floats = npt.NDArray[np.float32]
@@ -53,7 +53,8 @@ class Subject:
             fit, test, how = items.select(splits == "train"), items.select(splits == held), f"its own train and {held}"
             unfitted = test
         else:
-            _, cut = items.dataset.divide(0.25, seed)
+            shown = next(iter(sides_of(items.dataset).values()))  # heads are fitted to what it shows
+            _, cut = items.dataset.divide(0.25, seed, shown.manifest.hashes)
             chosen = np.isin(items.dataset.rows, cut.rows)
             fit, test, how = items.select(~chosen), items.select(chosen), "a random quarter held out"
             unfitted = items
