@@ -47,6 +47,17 @@ def test_an_archive_is_the_folder_that_was_packed(folder: Path, tmp_path: Path, 
     assert np.array_equal(read(ours), read(theirs))
 
 
+def test_links_in_a_tar_are_what_they_point_to(folder: Path, tmp_path: Path) -> None:
+    os.link(folder / "a" / "00.png", folder / "a" / "hard.png")
+    (folder / "b" / "soft.png").symlink_to(Path("..") / "a" / "01.png")
+    packed = tmp_path / "packed.tar"
+    tar_folder(folder, packed)
+    assert len(open_data(packed)) == 10 and open_data(packed).fingerprint == open_data(folder).fingerprint
+    (folder / "b" / "lost.png").symlink_to("nowhere.png")
+    tar_folder(folder, packed)
+    assert [q.name.removeprefix("photos/") for q in open_data(packed).quarantine] == ["b/lost.png"]
+
+
 def test_renaming_that_keeps_the_order_changes_nothing_and_one_byte_does(folder: Path) -> None:
     before = open_data(folder).fingerprint
     (folder / "a" / "01.png").rename(folder / "a" / "01 renamed.jpg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import posixpath
 import shutil
 import tarfile
 import threading
@@ -130,10 +131,17 @@ def _starts_like_picture(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> boo
 def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], int]:
     plain = path if path.suffix == ".tar" else _unpacked(path)
     spans: dict[str, tuple[int, int]] = {}
+    links: dict[str, str] = {}
     quarantine, ignored = [], 0
     for member in _members(plain, path):
         name = member.name.removeprefix("./")
-        if not member.isfile() or _hidden(name):
+        if _hidden(name):
+            continue
+        if member.islnk() or member.issym():
+            folder = posixpath.dirname(name) if member.issym() else ""
+            links[name] = posixpath.normpath(posixpath.join(folder, member.linkname))
+            continue
+        if not member.isfile():
             continue
         if member.size > MAX_MEMBER:
             quarantine.append(Quarantined(printable(name), f"unpacks to {member.size:,} bytes"))
@@ -141,6 +149,11 @@ def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], in
             spans[name] = (member.offset_data, member.size)
         else:
             ignored += 1
+    for name, target in links.items():
+        if target in spans:
+            spans[name] = spans[target]
+        elif is_picture_name(name):
+            quarantine.append(Quarantined(printable(name), f"a link to {printable(target)}, which is no picture here"))
     names = sorted(spans)
     return names, TarPayloads(plain, [spans[name] for name in names]), quarantine, ignored
 
