@@ -46,7 +46,7 @@ from fastness.training.run import assemble, fitted, make_loop
 FOLDER = common.WORK / "false_negatives"
 STEPS = 900  # about three CPU minutes on one core
 VERSION = 1  # raise when what a training step computes changes: kept results are then not used
-ORIGINALS, BATCH = 50, 64
+ORIGINALS, FEW, BATCH = 50, 5, 64
 SETTING = f"{ORIGINALS} originals, batch {BATCH}"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # what is learnt from, and the method's options
     "clean": ("clean", {}),
@@ -58,15 +58,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # what is learnt from, and 
     "clean, mask similar": ("clean", {"mask": "similar"}),
     "clean, mask neighbours": ("clean", {"mask": "neighbours"}),
     "unique": ("unique", {}),
+    f"duplicates of {FEW}": ("copies of few", {}),
+    f"mask group of {FEW}": ("copies of few", {"mask": "group"}),
 }
 
 
-def poisoned(seed: int) -> Path:
-    """Return the training set as Parquet, half of it copies; written once."""
+def poisoned(seed: int, originals: int = ORIGINALS) -> Path:
+    """Return the training set as Parquet, half of it copies of so many; written once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = FOLDER / f"{ORIGINALS}-{seed}.parquet"
+    path = FOLDER / f"{originals}-{seed}.parquet"
     if path.exists():
         return path
     with np.load(common.cifar10_npz()) as data:
@@ -74,7 +76,7 @@ def poisoned(seed: int) -> Path:
     generator = numpy_generator(seed, "copies")
     order = generator.permutation(len(images))
     kept, half = order[: len(order) // 2], len(order) - len(order) // 2
-    sources = np.concatenate([kept, np.resize(kept[:ORIGINALS], half)])
+    sources = np.concatenate([kept, np.resize(kept[:originals], half)])
     encoded, groups = [], []
     for place, source in enumerate(sources):
         picture = Image.fromarray(images[source])
@@ -103,7 +105,8 @@ def train_and_measure(variant: str, seed: int) -> dict[str, Any]:
     clean, test = (decoded(open_data("cifar10").split(part), 32) for part in ("train", "test"))
     images = clean
     if data != "clean":
-        images = decoded(open_data(str(poisoned(seed)), group="group"), 32)
+        path = poisoned(seed, FEW if data == "copies of few" else ORIGINALS)
+        images = decoded(open_data(str(path), group="group"), 32)
         if data == "unique":
             images = images.select(np.arange(len(images) // 2))
     device = torch.device("cpu")
@@ -163,6 +166,7 @@ def _asks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     asks = []
     for where, without, oracle, masks in (
         ("copies", "duplicates", "clean", ("mask group", "mask similar", "mask neighbours")),
+        (f"copies of {FEW}", f"duplicates of {FEW}", "clean", (f"mask group of {FEW}", "unique")),
         ("classes", "clean", "clean, mask label", ("clean, mask similar", "clean, mask neighbours")),
     ):
         cost, surely, text = gain(oracle, without)
@@ -197,7 +201,8 @@ def main() -> None:
         cores.put(core)
     seeds = range(1 if options.quick else options.seeds)
     for seed in seeds:
-        poisoned(seed)  # before two runs could write the same file
+        for originals in (ORIGINALS, FEW):
+            poisoned(seed, originals)  # before two runs could write the same file
     first, rest = list(VARIANTS)[:6], list(VARIANTS)[6:]  # the rest is further information: two seeds are enough
     todo = [(v, seed) for seed in seeds for v in first] + [(v, seed) for seed in seeds[:2] for v in rest]
     if len(seeds) > 1:  # what the classes cost is small beside what a seed changes
