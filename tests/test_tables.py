@@ -591,6 +591,26 @@ def test_a_corrected_schema_is_trained_with(fastness: Callable[..., Ended], tabl
     assert refused.status == 2 and "--init" in refused.err
 
 
+def test_strange_cells_are_counted_from_training_to_evidence(fastness: Callable[..., Ended], tmp_path: Path) -> None:
+    path, later, out = tmp_path / "x.csv", tmp_path / "later.csv", tmp_path / "run"
+    rows = [f"{'abc' if i % 50 == 7 else i % 40},{'xy'[i % 2]},{i % 2}" for i in range(200)]
+    path.write_text("price,kind,label\n" + "\n".join(rows))
+    later.write_text("price,kind,label\n" + "\n".join(rows[:60]) + "\n900,z,0\n-5,z,1\n")
+    assert fastness("train", path, "--steps", 2, "--width", 8, "--batch-size", 16, "--out", out).status == 0
+    start = json.loads((out / "events.jsonl").read_text().splitlines()[0])
+    assert start["handled"] == {"column 'price': cells that cannot be read": 4}
+    wanted = {
+        "column 'kind': values that training did not list": 2,
+        "column 'price': values beyond those of training": 2,
+        "column 'price': cells that cannot be read": 2,
+    }
+    embedded = fastness("embed", out / "bundle", later, "--out", tmp_path / "z.npy", "--json")
+    assert json.loads(embedded.out)["handled"] == wanted
+    report = fs.evaluate(out / "bundle", later, checks=["knn"])
+    assert report.evidence.about["handled"] == wanted
+    assert "values that training did not list: 2" in report.html.read_text()
+
+
 def test_strange_cells_are_counted(items: TableItems) -> None:
     strange = frame_of(
         {

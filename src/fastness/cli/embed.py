@@ -59,9 +59,12 @@ def embed(
                 "items": len(embedded.ids),
                 "dim": int(embedded.vectors.shape[1]),
                 "quarantined": len(damaged),
+                "handled": dict(embedded.dataset.handled),
             }
         )
         return
     print(f"{out}: {embedded.vectors.shape[0]:,} vectors of {embedded.vectors.shape[1]} dimensions")
     if damaged:
         print(f"{quarantine}: {len(damaged)} damaged items left out")
+    for what, count in embedded.dataset.handled.items():
+        print(f"{what}: {count}")

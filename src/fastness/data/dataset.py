@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,9 @@ class Dataset:
         rows: which items of ``whole`` this dataset has, int64 ``[N]``, in order.
         quarantine: items that were found unusable so far.
         ignored: how many files were passed over because they are no data of this modality.
+        modality: what kind of items these are.
+        handled: what was taken for something else than it is, and how often: "column 'price': cells that cannot be
+            read", say.
     """
 
     whole: Manifest
@@ -56,6 +59,7 @@ class Dataset:
     quarantine: tuple[Quarantined, ...] = field(default=())
     ignored: int = 0
     modality: str = "image"
+    handled: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(

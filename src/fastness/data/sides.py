@@ -64,11 +64,12 @@ def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Ite
     usable = np.ones(len(dataset), np.bool_)
     for items in made.values():
         usable &= np.isin(dataset.rows, items.dataset.rows)
-    found = [dataset.quarantine, *(items.dataset.quarantine for items in made.values())]
-    quarantine = tuple(dict.fromkeys(chain.from_iterable(found)))
+    read = [dataset, *(items.dataset for items in made.values())]
+    quarantine = tuple(dict.fromkeys(chain.from_iterable(side.quarantine for side in read)))
     kept = dataset.rows[usable]
     chosen = {name: items.select(np.isin(items.dataset.rows, kept)) for name, items in made.items()}
-    return SideItems(replace(dataset, rows=kept, quarantine=quarantine), chosen)
+    handled = dict(chain.from_iterable(side.handled.items() for side in read))
+    return SideItems(replace(dataset, rows=kept, quarantine=quarantine, handled=handled), chosen)
 
 
 def sides_of(dataset: Dataset) -> dict[str, Dataset]:

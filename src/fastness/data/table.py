@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastness.data.dataset import Dataset
 from fastness.data.frame import Frame
 from fastness.data.items import Floats, Positions
-from fastness.data.schema import Category, Coded, Schema
+from fastness.data.schema import Category, Schema
 
 if TYPE_CHECKING:
     import torch
@@ -106,23 +106,27 @@ def frame_of_rows(dataset: Dataset) -> Frame:
 
 
 def coded(dataset: Dataset, schema: Schema) -> TableItems:
-    """Return a data set's rows as numbers; says in a line where more than 5% of a column's cells are strange to it.
+    """Return a data set's rows as numbers; cells that are strange to the schema are counted in its ``handled``.
+
+    Says in a line where more than 5% of a column's cells are.
 
     Raises:
         BadInput: a column that the schema uses is not there.
     """
     found = schema.code(frame_of_rows(dataset))
-    strange = _strange(found, schema, len(dataset))
+    kinds = {
+        "values that training did not list": found.unseen,
+        "values beyond those of training": found.outside,
+        "cells that cannot be read": found.unreadable,
+    }
+    counted = [(name, what, count) for what, counts in kinds.items() for name, count in counts.items()]
+    strange = [
+        f"column '{name}' has {count / len(dataset):.0%} {what}"
+        for name, what, count in counted
+        if count >= _WORTH_SAYING[0]
+        and count / len(dataset) > _WORTH_SAYING[1] + getattr(schema.used[name], "others", 0.0)
+    ]
     if strange:
-        logging.getLogger("fastness").warning("%s: %s", dataset.whole.source, "; ".join(strange))
-    return TableItems(dataset, schema, found.cells)
-
-
-def _strange(found: Coded, schema: Schema, rows: int) -> list[str]:
-    kinds = {"values that training did not list": found.unseen, "cells that cannot be read": found.unreadable}
-    return [
-        f"column '{name}' has {count / rows:.0%} {what}"
-        for what, counts in kinds.items()
-        for name, count in counts.items()
-        if count >= _WORTH_SAYING[0] and count / rows > _WORTH_SAYING[1] + getattr(schema.used[name], "others", 0.0)
-    ][:5]
+        logging.getLogger("fastness").warning("%s: %s", dataset.whole.source, "; ".join(strange[:5]))
+    handled = {**dataset.handled, **{f"column '{name}': {what}": count for name, what, count in counted}}
+    return TableItems(replace(dataset, handled=handled), schema, found.cells)

@@ -155,6 +155,7 @@ def _train(
             hardware=hardware.describe(),
             knn_protocol=PROTOCOL,
             quarantined=len(items.dataset.quarantine),
+            handled=dict(items.dataset.handled),
             parameters=sum(p.numel() for p in method.encoder.parameters()),
         )
         display.start(loop.total, loop.step)
