@@ -146,7 +146,13 @@ def test_embed_writes_ids_and_vectors(fastness: Call, place: Path, bundle: Path)
     said = answer(fastness("embed", "run", "some", "--out", "new/z.parquet", "--json"))
     plain = fastness("embed", "run/bundle", "some", "--out", "z.npy", "--no-normalize")
 
-    assert said == {"out": "new/z.parquet", "items": 8, "dim": expected.vectors.shape[1], "quarantined": 1}
+    assert said == {
+        "out": "new/z.parquet",
+        "items": 8,
+        "dim": expected.vectors.shape[1],
+        "quarantined": 1,
+        "handled": {},
+    }
     table = pq.read_table(place / "new" / "z.parquet")
     assert table["id"].to_pylist() == expected.ids
     assert np.allclose(np.stack(table["vector"].to_numpy()), expected.vectors, atol=1e-5)
