@@ -312,3 +312,15 @@ def test_the_columns_of_a_row_are_those_that_mean_nothing_else(products: Path) -
         fs.open_data(products, row="prize")
     with pytest.raises(BadInput, match="two sides of one name"):
         fs.open_data(products, text="title,title")
+
+
+def test_what_each_side_took_for_something_else_is_counted(tmp_path: Path) -> None:
+    from fastness.evaluation.subject import Subject
+
+    path = tmp_path / "things.csv"
+    rows = [f"thing number {i},{'abc' if i % 50 == 7 else i % 40},{'xy'[i % 2]}" for i in range(100)]
+    path.write_text("\n".join(["said,price,kind", *rows]))
+    columns = {"text": "said", "row": "price,kind"}
+    made = fs.train(path, columns=columns, steps=1, batch_size=16, width=8, out=tmp_path / "run", quiet=True)
+    subject = Subject.of(fs.load(made.bundle), fs.open_data(path, **columns), 0)
+    assert dict(subject.held_out.handled) == {"column 'price': cells that cannot be read": 2}

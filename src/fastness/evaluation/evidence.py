@@ -67,7 +67,7 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
         "seed": subject.seed,
         "skipped": skipped,
         "quarantined": len({q.name for part in (subject.fit, subject.test) for q in part.dataset.quarantine}),
-        "handled": dict(subject.fit.dataset.handled),
+        "handled": dict(subject.held_out.handled),
         "trained_on": _overlap(subject),
         "hardware": hardware.describe(),
         "versions": hardware.versions(*_PACKAGES),
