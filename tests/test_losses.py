@@ -249,6 +249,16 @@ def test_half_precision_is_the_float32_loss_of_the_rounded_inputs(name: str, dty
 
 
 @each_loss
+def test_the_gradient_does_not_depend_on_where_it_is_asked_for(name: str) -> None:
+    z, keys = rows(6).float().requires_grad_(), torch.tensor([0, 1, 2, 0, 1, 2])
+    ours, _ = OURS_AND_NAIVE[name]
+    expected = torch.autograd.grad(ours(among(z, keys), 10.0), z)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = torch.autograd.grad(ours(among(z, keys), 10.0), z)[0]
+    torch.testing.assert_close(within, expected, rtol=1e-5, atol=1e-7)
+
+
+@each_loss
 def test_the_order_of_items_and_the_lengths_of_vectors_do_not_matter(name: str) -> None:
     ours, _ = OURS_AND_NAIVE[name]
     z, keys = rows(12), torch.arange(12) % 4

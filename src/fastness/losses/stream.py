@@ -93,6 +93,7 @@ class _LogMass(torch.autograd.Function):
         return out
 
     @staticmethod
+    @in_float32  # backward() may be called inside autocast
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         a, b, out = ctx.saved_tensors
         # Nothing left: any finite number serves, as exp(-inf - 0) = 0.
@@ -119,6 +120,7 @@ class _RowSum(torch.autograd.Function):
         return out
 
     @staticmethod
+    @in_float32  # backward() may be called inside autocast
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         a, b, shift = ctx.saved_tensors
         da, db, dshift = torch.empty_like(a), torch.zeros_like(b), torch.empty_like(shift)
