@@ -96,6 +96,39 @@ def test_resuming_gives_the_uninterrupted_weights_bit_for_bit(method, optimizer,
     assert equal(whole, resumed)
 
 
+@pytest.mark.parametrize("encoder", ["static", "transformer"])
+def test_resuming_on_texts_gives_the_uninterrupted_weights_bit_for_bit(encoder, tmp_path):
+    words = np.random.default_rng(0).integers(0, 90, (100, 5))
+    sentences = [" ".join(f"word{number}" for number in row) for row in words]
+    dataset = fs.open_data({"text": sentences}, text="text")
+    changes = {"encoder": encoder, "width": 32}
+    items, _ = fitted(plan.complete(Recipe.parse({**TINY, **changes}), dataset, CPU), dataset)
+    whole = weights("simclr", items, tmp_path / "a", **changes)
+    resumed = weights("simclr", items, tmp_path / "b", stop_at=3, **changes)
+    assert equal(whole, resumed)
+
+
+def test_adamw_in_one_pass_is_adamw():
+    """Weights that lie in one piece are stepped in one pass, others one operation after the other."""
+    plain, fused = (nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3)) for _ in range(2))
+    fused.load_state_dict(plain.state_dict())
+    optimizers = [
+        torch.optim.AdamW(plain.parameters(), 0.01, weight_decay=0.0),
+        make_optimizer(fused, "adamw", 0.01, 0.0),
+    ]
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    for _ in range(5):
+        for module, optimizer in zip((plain, fused), optimizers, strict=True):
+            optimizer.zero_grad()
+            module(x).square().sum().backward()
+            optimizer.step()
+    assert optimizers[1].defaults["fused"]
+    for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    of_pictures = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    assert not make_optimizer(of_pictures, "adamw", 0.01, 0.0).defaults["fused"]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(precision, images, tmp_path):
     a = weights("simclr", images, tmp_path, precision=precision, accumulate=2)
