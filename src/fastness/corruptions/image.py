@@ -1,0 +1,111 @@
+"""Corruptions of images: the fifteen common ones, four more, and occlusion, each in five severities.
+
+Definitions and constants are those of Hendrycks and Dietterich 2019 (arXiv 1903.12261) as their published scripts have
+them: one set for images of 32 pixels (CIFAR-10-C), one for 224 (ImageNet-C). Deterministic ones give what the scripts
+give; random ones draw other numbers of the same distributions, and the frost is of our own making. So these are
+«CIFAR-10-C-style, regenerated», and figures on them compare with each other first of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fastness.core.registry import Registry
+from fastness.corruptions import at_severity
+
+SMALL_BELOW = 128  # pixels a side: images below take the constants for 32 pixels, others those for 224
+_ROUNDING = 1e-4  # of a grey level: what float32 may lack of a whole number before the published way cuts it off
+
+Function = Callable[[torch.Tensor, Any, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind of corruption.
+
+    Attributes:
+        small, large: its constants at severities 1 to 5, for images of 32 and of 224 pixels.
+        function: from float images ``[B, 3, S, S]`` in [0, 1], one severity's constants and a generator on their device
+            to float images, which may leave [0, 1]; it must not change its input.
+    """
+
+    function: Function
+    small: Sequence[Any]
+    large: Sequence[Any]
+
+    def __call__(self, images: torch.Tensor, severity: int, generator: torch.Generator) -> torch.Tensor:
+        """Corrupt a batch.
+
+        Args:
+            images: uint8 ``[B, 3, S, S]``.
+            severity: 1 to 5.
+            generator: on the images' device; the same state gives the same result.
+
+        Returns:
+            uint8 ``[B, 3, S, S]``, cut off to whole grey levels as in the published scripts.
+
+        Raises:
+            BadInput: no such severity.
+        """
+        constants = at_severity(self.small if images.shape[-1] < SMALL_BELOW else self.large, severity)
+        changed = self.function(images.float().div_(255), constants, generator)
+        return changed.clamp_(0, 1).mul_(255).add_(_ROUNDING).to(torch.uint8)
+
+
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "corruption",
+    "fastness.corruptions",
+    {
+        "gaussian_noise": "noise",
+        "shot_noise": "noise",
+        "impulse_noise": "noise",
+        "defocus_blur": "blur",
+        "glass_blur": "blur",
+        "motion_blur": "blur",
+        "zoom_blur": "blur",
+        "snow": "weather",
+        "frost": "weather",
+        "fog": "weather",
+        "brightness": "colour",
+        "contrast": "colour",
+        "elastic_transform": "digital",
+        "pixelate": "digital",
+        "jpeg_compression": "digital",
+        "speckle_noise": "noise",
+        "gaussian_blur": "blur",
+        "spatter": "spatter",
+        "saturate": "colour",
+        "occlusion": "occlusion",
+    },
+)
+"""All corruptions of images by name; the first fifteen are the common ones, over which means are taken."""
+
+COMMON = tuple(CORRUPTIONS)[:15]
+
+
+def corruption(name: str, small: Sequence[Any], large: Sequence[Any] | None = None) -> Callable[[Function], Function]:
+    """Return a decorator that registers a function as the corruption ``name``.
+
+    Args:
+        small, large: see `Corruption`; ``large`` is as ``small`` if not given.
+    """
+
+    def enter(function: Function) -> Function:
+        CORRUPTIONS.register(name)(Corruption(function, small, small if large is None else large))
+        return function
+
+    return enter
+
+
+def uniform(shape: Sequence[int], low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    """Return float32 numbers in [low, high) on the generator's device."""
+    return torch.rand(*shape, generator=generator, device=generator.device) * (high - low) + low
+
+
+def normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """Return standard normal float32 numbers on the generator's device."""
+    return torch.randn(*shape, generator=generator, device=generator.device)

@@ -1,0 +1,134 @@
+"""Corruptions of tables' rows: missing cells, noise, mistaken units, exchanged columns; in five severities.
+
+They act on coded cells, float32 ``[N, C]`` with NaN where missing (see `data.schema`), so that what follows meets them
+as it meets a real row: a missing cell as missing, a number beyond those of training as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.registry import Registry
+from fastness.core.seeds import numpy_generator
+from fastness.corruptions import at_severity
+from fastness.data.schema import Category, Schema
+
+_UNITS = (0.001, 0.01, 0.1, 10.0, 100.0, 1000.0)
+
+Cells = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known of the columns.
+
+    Attributes:
+        known: coded training rows ``[M, C]``, from which other values are drawn.
+        numbers, categories: places of the measured columns (numbers and dates) and of the others.
+        origin: of each column, what its coded zero stands for.
+    """
+
+    known: Cells
+    numbers: Places
+    categories: Places
+    origin: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, schema: Schema, known: Cells) -> Columns:
+        """Return the columns of a schema."""
+        used = list(schema.used.values())
+        listed = np.array([isinstance(column, Category) for column in used], bool)
+        origin = np.array([getattr(column, "origin", 0.0) for column in used], np.float64)
+        return cls(known, np.flatnonzero(~listed), np.flatnonzero(listed), origin)
+
+
+Function = Callable[[Cells, Columns, float, np.random.Generator], None]
+
+
+@dataclass(frozen=True)
+class TableCorruption:
+    """One kind of corruption.
+
+    Attributes:
+        name: its name, which is part of the seed.
+        function: changes cells in place, given what is known of the columns, an amount and a generator.
+        amounts: at severities 1 to 5.
+    """
+
+    name: str
+    function: Function
+    amounts: tuple[float, ...]
+
+    def __call__(self, cells: Cells, columns: Columns, severity: int, seed: int) -> Cells:
+        """Return corrupted cells, float32 ``[N, C]``.
+
+        Raises:
+            BadInput: no such severity.
+        """
+        amount = at_severity(self.amounts, severity)
+        out = cells.copy()
+        self.function(out, columns, amount, numpy_generator(seed, self.name, severity))
+        return out
+
+
+TABLE_CORRUPTIONS: Registry[TableCorruption] = Registry("corruption of tables", "fastness.corruptions", {})
+
+
+def corruption(name: str, *amounts: float) -> Callable[[Function], Function]:
+    """Return a decorator that registers a function as the corruption ``name``."""
+
+    def enter(function: Function) -> Function:
+        TABLE_CORRUPTIONS.register(name)(TableCorruption(name, function, amounts))
+        return function
+
+    return enter
+
+
+@corruption("missing", 0.05, 0.1, 0.2, 0.35, 0.5)
+def missing(cells: Cells, columns: Columns, share: float, generator: np.random.Generator) -> None:
+    """Empty a share of all cells."""
+    cells[generator.random(cells.shape) < share] = np.nan
+
+
+@corruption("noise", 0.1, 0.2, 0.4, 0.7, 1.0)
+def noise(cells: Cells, columns: Columns, amount: float, generator: np.random.Generator) -> None:
+    """Add normal noise of so many standard deviations to numbers; a third of that share of categories is drawn anew."""
+    for place in columns.numbers:
+        seen = columns.known[:, place]
+        seen = seen[~np.isnan(seen)].astype(np.float64)
+        if len(seen):
+            cells[:, place] += (amount * seen.std() * generator.normal(size=len(cells))).astype(np.float32)
+    for place in columns.categories:
+        drawn = columns.known[generator.integers(len(columns.known), size=len(cells)), place]
+        chosen = generator.random(len(cells)) < amount / 3
+        cells[chosen, place] = drawn[chosen]
+
+
+@corruption("unit_mistake", 0.05, 0.1, 0.2, 0.35, 0.5)
+def unit_mistake(cells: Cells, columns: Columns, share: float, generator: np.random.Generator) -> None:
+    """Multiply one number in a share of the rows by a thousandth to a thousand."""
+    if not len(columns.numbers):
+        return
+    rows = np.flatnonzero(generator.random(len(cells)) < share)
+    places = columns.numbers[generator.integers(len(columns.numbers), size=len(rows))]
+    factors = np.array(_UNITS)[generator.integers(len(_UNITS), size=len(rows))]
+    whole = cells[rows, places].astype(np.float64) + columns.origin[places]
+    limit = float(np.finfo(np.float32).max)
+    cells[rows, places] = np.clip(whole * factors - columns.origin[places], -limit, limit).astype(np.float32)
+
+
+@corruption("column_swap", 0.05, 0.1, 0.2, 0.35, 0.5)
+def column_swap(cells: Cells, columns: Columns, share: float, generator: np.random.Generator) -> None:
+    """Exchange two cells of one kind in a share of the rows: numbers, or categories where there are more of them."""
+    places = max(columns.numbers, columns.categories, key=len)
+    if len(places) < 2:
+        return
+    rows = np.flatnonzero(generator.random(len(cells)) < share)
+    two = places[generator.random((len(rows), len(places))).argsort(1)[:, :2]]
+    first, second = two.T
+    cells[rows, first], cells[rows, second] = cells[rows, second], cells[rows, first]
