@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_AT_ONCE = 4_000_000  # weights that are held in memory
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -31,3 +35,56 @@ def student(values: npt.ArrayLike, level: float = 0.95) -> tuple[float, float, f
         return mean, float("-inf"), float("inf")
     half = float(t.ppf(0.5 + level / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return mean, mean - half, mean + half
+
+
+def bootstrap_means(values: npt.ArrayLike, seed: int, draws: int = 2000) -> Floats:
+    """Return the means of ``draws`` samples with replacement (Efron 1979).
+
+    Columns are drawn together, so that differences of columns are those of pairs.
+
+    Args:
+        values: one number an item ``[N]``, or several ``[N, K]``.
+
+    Returns:
+        float64 ``[draws]`` or ``[draws, K]``; the same seed and N draw the same items.
+    """
+    x = np.asarray(values, np.float64)
+    generator = np.random.default_rng(seed)
+    n, parts = len(x), []
+    for start in range(0, draws, max(1, _AT_ONCE // n)):
+        count = min(draws - start, max(1, _AT_ONCE // n))
+        rows = generator.integers(n, size=(count, n))
+        weights = np.zeros((count, n))
+        np.add.at(weights, (np.arange(count)[:, None], rows), 1.0)
+        parts.append(weights @ x / n)
+    return np.concatenate(parts)
+
+
+def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], float], n: int, seed: int, draws: int = 500) -> Floats:
+    """Return a statistic of ``draws`` samples with replacement of ``n`` items, float64 ``[draws]``.
+
+    Args:
+        statistic: given the places of the drawn items, int64 ``[n]``; what it calls NaN is left out.
+    """
+    generator = np.random.default_rng(seed)
+    found = np.array([statistic(generator.integers(n, size=n)) for _ in range(draws)], np.float64)
+    return found[~np.isnan(found)]
+
+
+def quantiles(samples: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval that holds the middle ``level`` of the samples; unbounded if there are none."""
+    x = np.asarray(samples, np.float64)
+    if not len(x):
+        return float("-inf"), float("inf")
+    low, high = np.quantile(x, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def holm(p: npt.ArrayLike) -> Floats:
+    """Return p values corrected for their number, float64 ``[M]`` (Holm 1979): no more than 5% err if below .05."""
+    x = np.asarray(p, np.float64)
+    order = np.argsort(x, kind="stable")
+    raised = np.minimum(1, x[order] * np.arange(len(x), 0, -1))
+    out = np.empty_like(x)
+    out[order] = np.maximum.accumulate(raised)
+    return out

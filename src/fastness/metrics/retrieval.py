@@ -63,9 +63,9 @@ def ranking(
             rows, gains = np.array(list(judged[q]), np.int64), np.array(list(judged[q].values()))
             order = np.lexsort((gains, -scores[rows]))
             rows, gains = rows[order], gains[order]
-            wrong = np.sort(np.delete(scores, rows))
-            ahead = len(wrong) - np.searchsorted(wrong, scores[rows], side="left")
-            found.append(_of_ranks(ahead + 1 + np.arange(len(rows)), gains, lost.get(q, [])))
+            right = np.zeros(len(scores), np.bool_)
+            right[rows] = True
+            found.append(_of_ranks(_ranks(scores, right), gains, lost.get(q, [])))
     return {name: np.array([figures[name] for figures in found]) for name in ("ndcg@10", "map", "recall@100", "mrr@10")}
 
 
@@ -81,3 +81,43 @@ def _of_ranks(ranks: Ints, gains: npt.NDArray[np.float64], lost: list[float]) ->
         "recall@100": float((ranks <= 100).sum() / total),
         "mrr@10": float(1 / ranks[0]) if first.any() else 0.0,
     }
+
+
+def by_label(
+    bank: Floats, bank_labels: Ints, queries: Floats, labels: Ints, depths: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return figures of each query whose right answers are the bank's items of its class, float64 ``[M]`` each.
+
+    ``precision@k``, ``recall@k``, ``f1@k``, ``map`` (average precision over the whole ranking), ``mrr`` and ``ndcg``
+    (whole ranking). Among equally near items wrong ones stand first. A query without a right answer is NaN throughout.
+
+    Args:
+        bank, queries: float32 ``[N, D]`` and ``[M, D]``, length 1.
+        bank_labels, labels: their classes, ``[N]`` and ``[M]``.
+    """
+    depths = tuple(k for k in depths if k <= len(bank))
+    names = [f"{what}@{k}" for k in depths for what in ("precision", "recall", "f1")] + ["map", "mrr", "ndcg"]
+    out = {name: np.full(len(queries), np.nan) for name in names}
+    gain = 1 / np.log2(np.arange(len(bank)) + 2)
+    for start in range(0, len(queries), 256):
+        scores = queries[start : start + 256] @ bank.T
+        for row, (mine, right) in enumerate(zip(scores, labels[start : start + 256, None] == bank_labels, strict=True)):
+            total, at = int(right.sum()), start + row
+            if not total:
+                continue
+            ranks = _ranks(mine, right)
+            for k in depths:
+                hits = int(np.searchsorted(ranks, k, side="right"))
+                out[f"precision@{k}"][at], out[f"recall@{k}"][at] = hits / k, hits / total
+                out[f"f1@{k}"][at] = 2 * hits / (k + total)
+            out["map"][at] = float((np.arange(1, total + 1) / ranks).mean())
+            out["mrr"][at] = 1 / ranks[0]
+            out["ndcg"][at] = float(gain[ranks - 1].sum() / gain[:total].sum())
+    return out
+
+
+def _ranks(scores: Floats, right: npt.NDArray[np.bool_]) -> Ints:
+    """Return the rising ranks, from 1, of the right answers; wrong ones that score as high stand before them."""
+    good, wrong = np.sort(scores[right])[::-1], np.sort(scores[~right])
+    ranks: Ints = len(wrong) - np.searchsorted(wrong, good, side="left") + 1 + np.arange(len(good))
+    return ranks

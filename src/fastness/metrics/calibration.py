@@ -1,0 +1,105 @@
+"""Calibration: are probabilities what they say they are?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.metrics.finite import finite
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_LEAST = 1e-12  # a probability below counts as this, so that one sure mistake does not make all infinite
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Items in bins of like confidence; empty bins are left out.
+
+    Attributes:
+        count: items of each bin, int64 ``[B]``.
+        confidence, accuracy: their mean confidence and share of right answers, ``[B]``.
+    """
+
+    count: Ints
+    confidence: Floats
+    accuracy: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean distance of confidence and accuracy, weighted by items. In [0, 1]."""
+        return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / max(1, self.count.sum()))
+
+
+def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
+    """Return probabilities float64 ``[N, K]`` of logits ``[N, K]``."""
+    x = finite(logits, "logits") / temperature
+    x = np.exp(x - x.max(1, keepdims=True))
+    found: Floats = x / x.sum(1, keepdims=True)
+    return found
+
+
+def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 15, *, mass: bool = False) -> Reliability:
+    """Put items into bins by confidence. Guo et al. 2017 (arXiv 1706.04599); equal mass: Nixon et al. 2019.
+
+    Args:
+        confidence: ``[N]`` in [0, 1].
+        right: whether each was right, or a share of votes for it, ``[N]``.
+        mass: bins of equally many items (equal confidences stay together) instead of equal width ``(low, high]``.
+    """
+    c, r = finite(confidence, "confidences"), finite(right, "outcomes")
+    if mass:
+        last = (np.arange(1, bins) * len(c) + bins - 1) // bins - 1  # of each bin but the highest, by rank
+        place = np.searchsorted(np.unique(np.sort(c)[last]) if len(c) else c, c, side="left")
+    else:
+        place = np.clip(np.ceil(c * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=1)
+    there = count > 0
+    sums = [np.bincount(place, weights=x, minlength=1)[there] for x in (c, r)]
+    return Reliability(count[there], sums[0] / count[there], sums[1] / count[there])
+
+
+def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
+    """Return each item's Brier score, in [0, 2]: squared distance to what is true (Brier 1950).
+
+    Args:
+        probabilities: ``[N, K]``.
+        labels: classes int ``[N]``, or shares of votes ``[N, K]``.
+    """
+    p = finite(probabilities, "probabilities")
+    found: Floats = np.square(p - _target(labels, p.shape[1])).sum(1)
+    return found
+
+
+def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
+    """Return each item's negative log likelihood in nats; of votes their mean. Arguments as of `brier`."""
+    p = np.maximum(finite(probabilities, "probabilities"), _LEAST)
+    found: Floats = -(_target(labels, p.shape[1]) * np.log(p)).sum(1)
+    return found
+
+
+def best_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Return the temperature in [.01, 100] that makes the mean NLL least (Guo et al. 2017, section 4.2).
+
+    Fit it on items that are neither fitted nor measured.
+    """
+    from scipy.optimize import minimize_scalar
+
+    x, y = finite(logits, "logits"), np.asarray(labels)
+    found = minimize_scalar(
+        lambda log: float(nll(softmax(x, float(np.exp(log))), y).mean()),
+        bounds=(np.log(0.01), np.log(100.0)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def _target(labels: npt.ArrayLike, classes: int) -> Floats:
+    y = np.asarray(labels)
+    if y.ndim == 2:
+        return y.astype(np.float64)
+    target: Floats = (y[:, None] == np.arange(classes)).astype(np.float64)
+    return target

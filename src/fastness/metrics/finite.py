@@ -1,0 +1,26 @@
+"""Numbers that are none would turn every figure into none, or worse into one that looks right: they are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+
+
+def finite(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
+    """Return values as float64.
+
+    Args:
+        values: ``[N]`` or ``[N, K]``.
+        what: what they are called in the message.
+
+    Raises:
+        BadInput: one of them is NaN or infinite; names the first such row.
+    """
+    x = np.asarray(values, np.float64)
+    good = np.isfinite(x)
+    if not good.all():
+        row = int(np.argwhere(~good)[0][0])
+        raise BadInput(f"{what}, row {row}: {x[row].tolist()!s:.60} is not finite; leave the row out or mend it")
+    return x
