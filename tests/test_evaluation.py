@@ -78,8 +78,9 @@ def test_training_items_among_the_held_out_are_counted(run):
 def test_without_labels_only_what_needs_none_is_measured(run):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     report = fs.evaluate(run.bundle, pixels)
-    assert {m.name.split(".")[0] for m in report.evidence.measurements} == {"geometry"}
-    assert set(report.evidence.about["skipped"]) == set(CHECKS) - {"geometry"}
+    assert {m.name.split(".")[0] for m in report.evidence.measurements} == {"geometry", "clustering"}
+    assert set(report.evidence.about["skipped"]) == set(CHECKS) - {"geometry", "clustering"}
+    assert "--checks all" in report.evidence.about["skipped"]["corruption"]
     with pytest.raises(fs.BadInput, match="label"):
         fs.evaluate(run.bundle, pixels, ["knn"])
 

@@ -126,7 +126,7 @@ class Bundle:
                 self.open(data, **columns), normalize=normalize, batch_size=batch_size, precision=precision
             ).vectors
         dataset = modality(self.modality).dataset(data)
-        return self._vectors(self.encoder.direct(dataset, batch_size), len(dataset), normalize, precision)
+        return self.embed_batches(self.encoder.direct(dataset, batch_size), len(dataset), normalize, precision)
 
     def open(self, data: Any, **columns: str | None) -> Dataset:
         """Open data as items of this bundle's modality; see `open_data`."""
@@ -174,12 +174,17 @@ class Bundle:
         self, items: Items, *, normalize: bool = True, batch_size: int = 256, precision: str = "float32"
     ) -> Floats:
         """Return embeddings of items that are already made ready for this encoder."""
-        return self._vectors(items.batches(batch_size), len(items), normalize, precision)
+        return self.embed_batches(items.batches(batch_size), len(items), normalize, precision)
 
-    def _vectors(
-        self, batches: Iterator[tuple[Positions, torch.Tensor]], n: int, normalize: bool, precision: str
+    def embed_batches(
+        self,
+        batches: Iterator[tuple[Positions, torch.Tensor]],
+        n: int,
+        normalize: bool = True,
+        precision: str = "float32",
     ) -> Floats:
-        out = np.empty((n, self.dim), np.float32)
+        """Return embeddings float32 ``[n, D]`` of batches with their positions; zeros where no batch has an item."""
+        out = np.zeros((n, self.dim), np.float32)
         device = self.encoder.device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=_narrow(precision, device)):
             for positions, batch in batches:

@@ -19,7 +19,11 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Labelled data; its test split is measured, or a quarter held out.")],
     checks: Annotated[
-        str | None, typer.Option(help="Comma-separated: knn, linear, few_label, geometry.  [default: all]")
+        str | None,
+        typer.Option(help="Comma-separated: knn, linear, few_label …, or all.  [default: all but corruption]"),
+    ] = None,
+    ood: Annotated[
+        list[str] | None, typer.Option(help="Data of another kind, which the encoder should notice; may be repeated.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for evidence and report.  [default: within the bundle]")
@@ -37,6 +41,7 @@ def evaluate(
         bundle,
         data,
         names,
+        ood=ood or (),
         out=out,
         seed=seed,
         say=lambda text: print(text, file=sys.stderr),

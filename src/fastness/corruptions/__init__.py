@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from fastness.core.errors import BadInput
+from fastness.core.registry import Registry
+from fastness.data import Dataset
+from fastness.data.items import Items, Positions
+
+if TYPE_CHECKING:
+    import torch
 
 SEVERITIES = (1, 2, 3, 4, 5)
 T = TypeVar("T")
@@ -20,3 +27,48 @@ def at_severity(amounts: Sequence[T], severity: int) -> T:
     if severity not in SEVERITIES:
         raise BadInput(f"severity {severity}: severities are 1 to 5")
     return amounts[severity - 1]
+
+
+class World(ABC):
+    """What may happen to the items of one modality.
+
+    Attributes:
+        names: of all its corruptions.
+        common: of those over which means are taken.
+        source: where their definitions come from, for protocols.
+    """
+
+    names: tuple[str, ...]
+    common: tuple[str, ...]
+    source: str
+
+    @abstractmethod
+    def corrupted(
+        self,
+        items: Items,
+        name: str,
+        severity: int,
+        seed: int,
+        *,
+        known: Items,
+        prepare: Callable[[Dataset], Items],
+        device: torch.device,
+    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """Yield all items, corrupted, as batches with their positions; what is no longer readable is left out.
+
+        The same arguments give the same, whatever was corrupted before.
+
+        Args:
+            known: training items, for the scales of what happens.
+            prepare: makes a data set of the same kind ready.
+            device: where batches are wanted.
+
+        Raises:
+            BadInput: no such corruption or severity.
+        """
+
+
+WORLDS: Registry[World] = Registry(
+    "world of corruptions", "fastness.corruptions", {"image": "image", "text": "text", "table": "table"}
+)
+"""By modality."""

@@ -8,16 +8,20 @@ give; random ones draw other numbers of the same distributions, and the frost is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from fastness.core.registry import Registry
-from fastness.corruptions import at_severity
+from fastness.core.seeds import torch_generator
+from fastness.corruptions import WORLDS, World, at_severity
+from fastness.data import Dataset
+from fastness.data.items import Items, Positions
 
 SMALL_BELOW = 128  # pixels a side: images below take the constants for 32 pixels, others those for 224
+_AT_ONCE = 250  # images that share a generator
 _ROUNDING = 1e-4  # of a grey level: what float32 may lack of a whole number before the published way cuts it off
 
 Function = Callable[[torch.Tensor, Any, torch.Generator], torch.Tensor]
@@ -109,3 +113,31 @@ def uniform(shape: Sequence[int], low: float, high: float, generator: torch.Gene
 def normal(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     """Return standard normal float32 numbers on the generator's device."""
     return torch.randn(*shape, generator=generator, device=generator.device)
+
+
+class ImageWorld(World):
+    """Corruptions of the pixels that an encoder is given."""
+
+    names = tuple(CORRUPTIONS)
+    common = COMMON
+    source = "Hendrycks and Dietterich's definitions, regenerated, at the encoder's size"
+
+    def corrupted(
+        self,
+        items: Items,
+        name: str,
+        severity: int,
+        seed: int,
+        *,
+        known: Items,
+        prepare: Callable[[Dataset], Items],
+        device: torch.device,
+    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """See `World.corrupted`."""
+        corrupt = CORRUPTIONS.get(name)
+        for positions, batch in items.batches(_AT_ONCE):
+            generator = torch_generator(seed, name, severity, int(positions[0]), device=device)
+            yield positions, corrupt(batch.to(device), severity, generator)
+
+
+WORLDS.register("image")(ImageWorld())

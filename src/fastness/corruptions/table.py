@@ -6,16 +6,20 @@ as it meets a real row: a missing cell as missing, a number beyond those of trai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
-from fastness.corruptions import at_severity
+from fastness.corruptions import WORLDS, World, at_severity
+from fastness.data import Dataset
+from fastness.data.items import Items, Positions
 from fastness.data.schema import Category, Schema
+from fastness.data.table import TableItems
 
 _UNITS = (0.001, 0.01, 0.1, 10.0, 100.0, 1000.0)
 
@@ -132,3 +136,33 @@ def column_swap(cells: Cells, columns: Columns, share: float, generator: np.rand
     two = places[generator.random((len(rows), len(places))).argsort(1)[:, :2]]
     first, second = two.T
     cells[rows, first], cells[rows, second] = cells[rows, second], cells[rows, first]
+
+
+class TableWorld(World):
+    """Corruptions of rows' cells."""
+
+    names = tuple(TABLE_CORRUPTIONS)
+    common = names
+    source = "missing cells, noise, mistaken units, exchanged columns"
+
+    def corrupted(
+        self,
+        items: Items,
+        name: str,
+        severity: int,
+        seed: int,
+        *,
+        known: Items,
+        prepare: Callable[[Dataset], Items],
+        device: torch.device,
+    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """See `World.corrupted`."""
+        assert isinstance(items, TableItems) and isinstance(known, TableItems)
+        columns = Columns.of(items.schema, known.cells)
+        cells = torch.from_numpy(TABLE_CORRUPTIONS.get(name)(items.cells, columns, severity, seed))
+        for start in range(0, len(cells), 1024):
+            batch = cells[start : start + 1024]
+            yield np.arange(start, start + len(batch)), batch.to(device)
+
+
+WORLDS.register("table")(TableWorld())

@@ -7,15 +7,19 @@ stands around it. The share of the words (or letters) that are touched grows wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
-from fastness.corruptions import at_severity
+from fastness.corruptions import WORLDS, World, at_severity
 from fastness.corruptions.phrases import PHRASES
+from fastness.data import Dataset
+from fastness.data.items import Items, Positions
+from fastness.data.text import damage, dataset_of, texts_of
 
 Function = Callable[[str, float, np.random.Generator], str]
 
@@ -35,14 +39,14 @@ class TextCorruption:
     shares: tuple[float, ...]
 
     def __call__(self, text: str, severity: int, seed: int) -> str:
-        """Corrupt a text; what would become blank stays as it is.
+        """Corrupt a text; what would become unusable stays as it is.
 
         Raises:
             BadInput: no such severity.
         """
         generator = numpy_generator(seed, self.name, severity, text)
         found = self.function(text, at_severity(self.shares, severity), generator)
-        return found if found.strip() else text
+        return found if damage(found) is None else text
 
 
 TEXT_CORRUPTIONS: Registry[TextCorruption] = Registry("corruption of texts", "fastness.corruptions", {})
@@ -168,3 +172,32 @@ def _some(places: list[int], share: float, generator: np.random.Generator) -> li
     """Return a random ``share`` of ``places`` in order; the fraction of one decides by lot."""
     count = int(share * len(places) + generator.random())
     return sorted(generator.permutation(places)[:count].tolist()) if count else []
+
+
+class TextWorld(World):
+    """Corruptions of the texts themselves, before they become tokens."""
+
+    names = tuple(TEXT_CORRUPTIONS)
+    common = names
+    source = "typing errors, case, look-alike letters, lost words, paraphrases by rules"
+
+    def corrupted(
+        self,
+        items: Items,
+        name: str,
+        severity: int,
+        seed: int,
+        *,
+        known: Items,
+        prepare: Callable[[Dataset], Items],
+        device: torch.device,
+    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+        """See `World.corrupted`."""
+        corrupt = TEXT_CORRUPTIONS.get(name)
+        texts = [corrupt(text, severity, seed) for text in texts_of(items.dataset)]
+        ready = prepare(dataset_of(texts))
+        for positions, batch in ready.batches(256):
+            yield ready.dataset.rows[positions], batch.to(device)
+
+
+WORLDS.register("text")(TextWorld())

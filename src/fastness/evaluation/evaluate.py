@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from fastness import bundle as bundles
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
+from fastness.data import Dataset
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import report
 from fastness.evaluation.checks import CHECKS, Findings
@@ -42,6 +43,7 @@ def evaluate(
     data: Any,
     checks: Sequence[str] | None = None,
     *,
+    ood: Sequence[Any] = (),
     out: Path | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
@@ -53,7 +55,8 @@ def evaluate(
         bundle: a bundle or its path.
         data: see `open_data`. With splits, heads are fitted on ``train`` and measured on ``test`` (or
             ``validation``); without, a random quarter is held out.
-        checks: names of checks; default: all that the data allows.
+        checks: names of checks, or ``["all"]``; default: all that the data allow but the costly ones.
+        ood: data sets of other kinds of items, which the encoder should notice; see `open_data`.
         out: folder for the evidence; default: a new one within the bundle.
         seed: of every random choice.
         say: called with a line of progress.
@@ -63,16 +66,20 @@ def evaluate(
     """
     if not isinstance(bundle, bundles.Bundle):
         bundle = bundles.load(bundle)
-    names = list(dict.fromkeys(checks)) if checks else list(CHECKS)
-    kinds = {name: CHECKS.get(name) for name in names}
+    asked = [name for name in dict.fromkeys(checks or ()) if name != "all"]
+    names = asked if asked and "all" not in (checks or ()) else list(CHECKS)
+    kinds = {name: CHECKS.get(name) for name in [*names, *asked]}
     subject = Subject.of(bundle, bundle.open(data, **columns), seed)
+    subject = subject.with_outside(_outside(bundle, ood, columns))
     findings: dict[str, Findings] = {}
     skipped: dict[str, str] = {}
     for name, kind in kinds.items():
         check = kind()
         missing = check.missing(subject)
+        if missing is None and kind.costly and not checks:
+            missing = "embeds the items many times; ask for it with --checks all"
         if missing is not None:
-            if checks:
+            if name in asked:
                 raise BadInput(
                     f"{subject.test.dataset.whole.source}: check '{name}' {missing}; leave it out or name the column"
                 )
@@ -87,3 +94,13 @@ def evaluate(
         say("report …")
         html = report.write(evidence, subject)
     return Report(evidence, html)
+
+
+def _outside(bundle: bundles.Bundle, sets: Sequence[Any], columns: Mapping[str, str | None]) -> dict[str, Dataset]:
+    """Open sets from outside, by a name that is short and different for each."""
+    named = {role: column for role, column in columns.items() if role in ("image", "text", "row")}
+    found: dict[str, Dataset] = {}
+    for number, data in enumerate(sets, 1):
+        name = Path(data).name.split(".")[0] if isinstance(data, str | Path) else f"set{number}"
+        found[name if name not in found else f"{name}-{number}"] = bundle.open(data, **named)
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastness.data import Dataset
 from fastness.data.items import Items
 from fastness.data.sides import SideItems, sides_of
 from fastness.encoders import ready
+from fastness.evaluation.probe import Probe
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -31,6 +33,7 @@ class Subject:
             data have splits, else all.
         held_out: the things of ``test``, with all their sides.
         unfitted: the things of ``sides``.
+        outside: items of other data sets, out of distribution, by the set's name.
     """
 
     bundle: Bundle
@@ -41,6 +44,7 @@ class Subject:
     sides: dict[str, tuple[Bundle, Items]]
     held_out: Dataset
     unfitted: Dataset
+    outside: Mapping[str, Items] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bundle: Bundle, dataset: Dataset, seed: int) -> Subject:
@@ -67,6 +71,14 @@ class Subject:
             sides[first][0], fit.sides[first], test.sides[first], how, seed, sides, test.dataset, unfitted.dataset
         )
 
+    def with_outside(self, sets: Mapping[str, Dataset]) -> Subject:
+        """Return the same subject with data sets from outside; of one with splits the held-out part is used."""
+        found = {}
+        for name, dataset in sets.items():
+            held = next((split for split in ("test", "validation") if split in dataset.split_names), None)
+            found[name] = ready(self.bundle.encoder, dataset.split(held) if held else dataset)
+        return replace(self, outside=found)
+
     def side_vectors(self, name: str) -> Floats:
         """Embeddings of one side, float32 ``[M, D]``, length 1."""
         bundle, items = self.sides[name]
@@ -81,6 +93,16 @@ class Subject:
     def test_vectors(self) -> Floats:
         """Features of the held-out items, float32 ``[M, D]``."""
         return self.bundle.embed_items(self.test, normalize=False)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """A linear probe on the fitting items' features."""
+        return Probe.fitted(self.fit_vectors, self.fit_labels, self.classes, self.seed)
+
+    @cached_property
+    def test_logits(self) -> npt.NDArray[np.float64]:
+        """What the probe says of the held-out items, ``[M, classes]``."""
+        return self.probe.logits(self.test_vectors)
 
     @cached_property
     def has_labels(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-_AT_ONCE = 4_000_000  # weights that are held in memory
+_AT_ONCE = 4_000_000  # drawn places whose values are held in memory
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -50,14 +50,9 @@ def bootstrap_means(values: npt.ArrayLike, seed: int, draws: int = 2000) -> Floa
     """
     x = np.asarray(values, np.float64)
     generator = np.random.default_rng(seed)
-    n, parts = len(x), []
-    for start in range(0, draws, max(1, _AT_ONCE // n)):
-        count = min(draws - start, max(1, _AT_ONCE // n))
-        rows = generator.integers(n, size=(count, n))
-        weights = np.zeros((count, n))
-        np.add.at(weights, (np.arange(count)[:, None], rows), 1.0)
-        parts.append(weights @ x / n)
-    return np.concatenate(parts)
+    n, at_once = len(x), max(1, _AT_ONCE // x.size)
+    counts = [min(draws - start, at_once) for start in range(0, draws, at_once)]
+    return np.concatenate([x[generator.integers(n, size=(count, n))].mean(1) for count in counts])
 
 
 def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], float], n: int, seed: int, draws: int = 500) -> Floats:

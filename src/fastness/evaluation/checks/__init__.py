@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastness.core.registry import Registry
+from fastness.core.seeds import derive
 from fastness.data import Dataset
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
-from fastness.metrics.intervals import wilson
+from fastness.metrics.intervals import bootstrap_means, quantiles, wilson
 
 
 @dataclass
@@ -31,7 +32,13 @@ class Findings:
 
 
 class Check(ABC):
-    """Measures one aspect of a bundle on a data set."""
+    """Measures one aspect of a bundle on a data set.
+
+    Attributes:
+        costly: embeds the items many times over, so it runs only when it is asked for.
+    """
+
+    costly: ClassVar[bool] = False
 
     def missing(self, subject: Subject) -> str | None:
         """Return what the data lack for this check, or ``None``; most need labels."""
@@ -54,8 +61,55 @@ CHECKS: Registry[type[Check]] = Registry(
         "zero_shot": "zero_shot",
         "similarity": "similarity",
         "ranking": "ranking",
+        "neighbours": "neighbours",
+        "clustering": "clustering",
+        "calibration": "calibration",
+        "selective": "selective",
+        "ood": "ood",
+        "corruption": "corruption",
     },
 )
+
+
+def measured(
+    subject: Subject,
+    name: str,
+    value: float,
+    interval: tuple[float, float],
+    n: int,
+    protocol: str,
+    *,
+    over: str = "items",
+    unit: str = "share",
+    dataset: Dataset | None = None,
+) -> Measurement:
+    """Return a measurement of a subject; see `Measurement`.
+
+    An interval that leaves the value out is widened to it: the bootstrap of a figure that is no mean may lie to one
+    side, since drawn samples hold some items twice.
+
+    Args:
+        dataset: which items it was measured on; the held-out ones if not said.
+    """
+    data = subject.data if dataset is None else dataset.fingerprint
+    low, high = min(interval[0], value), max(interval[1], value)
+    return Measurement(name, value, low, high, over, n, unit, protocol, data, seed=subject.seed)
+
+
+def bootstrapped(
+    subject: Subject, name: str, values: Any, protocol: str, *, unit: str = "score", over: str = "items"
+) -> Measurement:
+    """Return the mean of one value a held-out item, with the bootstrap's interval; NaN are left out.
+
+    Args:
+        values: float64 ``[M]``, at least one of them a number.
+    """
+    x = np.asarray(values, np.float64)
+    x = x[~np.isnan(x)]
+    interval = quantiles(bootstrap_means(x, derive(subject.seed, name)))
+    return measured(
+        subject, name, float(x.mean()), interval, len(x), f"{protocol}; {subject.how}", unit=unit, over=over
+    )
 
 
 def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Findings:
@@ -66,17 +120,7 @@ def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Find
         protocol: how they were predicted; how the parts came about is added.
     """
     right = np.asarray(predicted) == subject.test_labels
-    low, high = wilson(int(right.sum()), len(right))
-    measured = Measurement(
-        f"{name}.accuracy",
-        float(right.mean()),
-        low,
-        high,
-        "items",
-        len(right),
-        "share",
-        f"{protocol}; {subject.how}; last epoch",
-        subject.data,
-        seed=subject.seed,
-    )
-    return Findings([measured], {"predicted": predicted, "label": subject.test_labels, "right": right})
+    interval = wilson(int(right.sum()), len(right))
+    how = f"{protocol}; {subject.how}; last epoch"
+    found = measured(subject, f"{name}.accuracy", float(right.mean()), interval, len(right), how)
+    return Findings([found], {"predicted": predicted, "label": subject.test_labels, "right": right})

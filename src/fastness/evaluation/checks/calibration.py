@@ -1,0 +1,43 @@
+"""Calibration: of the answers that are called 80% sure, are 80% right?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastness.core.seeds import derive
+from fastness.evaluation import probe
+from fastness.evaluation.checks import CHECKS, Check, Findings, bootstrapped, measured
+from fastness.evaluation.subject import Subject
+from fastness.metrics.calibration import brier, nll, reliability, softmax
+from fastness.metrics.intervals import bootstrap, quantiles
+
+_BINS = 15
+
+
+@CHECKS.register("calibration")
+class Calibration(Check):
+    """Expected calibration error, Brier score and likelihood of the probe, as it is and after temperature scaling."""
+
+    def run(self, subject: Subject) -> Findings:
+        """Measure on the held-out items."""
+        y, found, items = subject.test_labels, [], {}
+        for way, temperature in (("raw", 1.0), ("scaled", subject.probe.temperature)):
+            p = softmax(subject.test_logits, temperature)
+            confidence, right = p.max(1), p.argmax(1) == y
+            how = f"{probe.PROTOCOL}; " + (
+                f"temperature {temperature:.2f}, chosen on the other fifth" if way == "scaled" else "no scaling"
+            )
+            for kind, mass in (("ece", False), ("ece_mass", True)):
+                name = f"calibration.{way}.{kind}"
+
+                def error(rows: np.ndarray, c: np.ndarray = confidence, r: np.ndarray = right, m: bool = mass) -> float:
+                    return reliability(c[rows], r[rows], _BINS, mass=m).error
+
+                value = error(np.arange(len(y)))
+                interval = quantiles(bootstrap(error, len(y), derive(subject.seed, name), 300))
+                bins = f"{_BINS} bins of equal {'mass' if mass else 'width'}"
+                found.append(measured(subject, name, value, interval, len(y), f"{bins}; {how}; {subject.how}"))
+            found.append(bootstrapped(subject, f"calibration.{way}.brier", brier(p, y), how))
+            found.append(bootstrapped(subject, f"calibration.{way}.nll", nll(p, y), how, unit="nats"))
+            items[f"{way}_confidence"] = confidence
+        return Findings(found, {**items, "right": subject.test_logits.argmax(1) == y})

@@ -1,0 +1,98 @@
+"""Corruption: what is left when the world does something to the items?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastness.core.seeds import derive, numpy_generator
+from fastness.corruptions import SEVERITIES, WORLDS
+from fastness.evaluation import probe
+from fastness.evaluation.checks import CHECKS, Check, Findings, measured
+from fastness.evaluation.measurement import Measurement
+from fastness.evaluation.subject import Floats, Subject
+from fastness.metrics.intervals import bootstrap_means, quantiles
+
+_MOST = 1000  # items that are corrupted
+
+
+@CHECKS.register("corruption")
+class Corruption(Check):
+    """Accuracy of the probe, or without labels the cosine to the clean embedding, for every corruption and severity.
+
+    The probe was fitted on clean items. Means and the worst are over the common corruptions of the modality; the mean
+    corruption error is 1 - mean accuracy, not divided by another model's.
+    """
+
+    costly = True
+
+    def missing(self, subject: Subject) -> str | None:
+        """It needs to know what may happen to such items."""
+        modality = subject.bundle.modality
+        return None if modality in WORLDS else f"knows of no corruptions of {modality}"
+
+    def run(self, subject: Subject) -> Findings:
+        """Corrupt up to a thousand held-out items in every way."""
+        world, bundle = WORLDS.get(subject.bundle.modality), subject.bundle
+        rows = np.sort(numpy_generator(subject.seed, "corruption").permutation(len(subject.test))[:_MOST])
+        items, seed = subject.test.select(rows), derive(subject.seed, "corruption")
+        outcomes: dict[str, Any] = {"clean": _outcome(subject, rows, subject.test_vectors[rows])}
+        for name in world.names:
+            for severity in SEVERITIES:
+                batches = world.corrupted(
+                    items,
+                    name,
+                    severity,
+                    seed,
+                    known=subject.fit,
+                    prepare=bundle.encoder.prepare,
+                    device=bundle.encoder.device,
+                )
+                z = bundle.embed_batches(batches, len(items), normalize=False)
+                outcomes[f"{name}.{severity}"] = _outcome(subject, rows, z)
+        return Findings(
+            self._summary(subject, world.names, world.common, outcomes, world.source), outcomes, items.dataset
+        )
+
+    def _summary(
+        self,
+        subject: Subject,
+        names: tuple[str, ...],
+        common: tuple[str, ...],
+        outcomes: dict[str, Floats],
+        source: str,
+    ) -> list[Measurement]:
+        """Return every corruption at every severity, each over severities, each severity over the common ones."""
+        figure = "accuracy" if subject.has_labels else "cosine"
+        parts = {f"clean.{figure}": ["clean"]}
+        parts |= {f"{name}.{severity}.{figure}": [f"{name}.{severity}"] for name in names for severity in SEVERITIES}
+        parts |= {f"{name}.mean.{figure}": [f"{name}.{s}" for s in SEVERITIES] for name in names}
+        parts |= {f"severity_{s}.{figure}": [f"{name}.{s}" for name in common] for s in SEVERITIES}
+        parts[f"mean.{figure}"] = [f"{name}.{s}" for name in common for s in SEVERITIES]
+        values = {name: np.mean([outcomes[key] for key in keys], 0) for name, keys in parts.items()}
+        each = {name: values[f"{name}.mean.{figure}"] for name in common}
+        worst = min(each, key=lambda name: float(each[name].mean()))
+        values[f"worst.{worst}.{figure}"] = each[worst]
+        table = np.stack(list(values.values()), 1)
+        means = bootstrap_means(table, derive(subject.seed, "corruption interval"))
+        what = f"{probe.PROTOCOL}, clean" if subject.has_labels else "cosine to the embedding of the clean item"
+        protocol = f"{source}; {what}; {len(table):,} held-out items; {subject.how}"
+        unit = "share" if subject.has_labels else "cosine"
+        return [
+            measured(
+                subject, f"corruption.{name}", float(column.mean()), quantiles(drawn), len(table), protocol, unit=unit
+            )
+            for (name, column), drawn in zip(values.items(), means.T, strict=True)
+        ]
+
+
+def _outcome(subject: Subject, rows: Any, z: Floats) -> Floats:
+    """Return for each item whether the probe is right, or without labels the cosine to its clean embedding."""
+    if subject.has_labels:
+        right: Floats = (subject.probe.logits(z).argmax(1) == subject.test_labels[rows]).astype(np.float32)
+        return right
+    clean = subject.test_vectors[rows]
+    lengths = np.linalg.norm(z, axis=1) * np.linalg.norm(clean, axis=1)
+    cosine: Floats = (z * clean).sum(1) / np.maximum(lengths, 1e-12)
+    return cosine

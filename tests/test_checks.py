@@ -1,0 +1,194 @@
+"""The checks: numbers agree with their items' outcomes, with what is known, and with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import fastness as fs
+from fastness.corruptions import SEVERITIES, WORLDS
+from fastness.corruptions.image import COMMON, CORRUPTIONS
+from fastness.evaluation.checks import CHECKS
+from fastness.evaluation.probe import Probe
+from fastness.evaluation.subject import Subject
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    run = fs.train("digits", out=folder, quiet=True, steps=30, width=4, size=16, batch_size=32)
+    return fs.load(run.bundle)
+
+
+def digits() -> fs.Dataset:
+    """A part of each split."""
+    part = fs.open_data("digits")
+    rows = np.concatenate([np.flatnonzero(part.manifest.splits == s)[:n] for s, n in (("train", 300), ("test", 150))])
+    return part.select(rows)
+
+
+@pytest.fixture(scope="module")
+def subject(bundle):
+    return Subject.of(bundle, digits(), 0)
+
+
+def noise(count: int = 60) -> fs.Dataset:
+    """Pictures of nothing."""
+    return fs.open_data(np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8))
+
+
+def values(found) -> dict[str, float]:
+    """Values by name; every one lies in its interval."""
+    assert all(m.low <= m.value <= m.high and np.isfinite(m.value) for m in found.measurements)
+    return {m.name: m.value for m in found.measurements}
+
+
+def run(name: str, subject: Subject):
+    """Run a check that the subject allows."""
+    check = CHECKS.get(name)()
+    assert check.missing(subject) is None
+    return check.run(subject)
+
+
+@pytest.mark.parametrize("name", ["neighbours", "clustering", "calibration", "selective"])
+def test_the_same_twice(name, subject):
+    """One seed, one answer."""
+    assert values(run(name, subject)) == values(run(name, subject))
+
+
+def test_neighbours_agree_with_knn_of_one(subject):
+    """Precision at 1 is the share whose nearest item has its class."""
+    z, bank = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (subject.test_vectors, subject.fit_vectors))
+    nearest = subject.fit_labels[(z @ bank.T).argmax(1)]
+    found = values(run("neighbours", subject))
+    assert found["neighbours.precision@1"] == pytest.approx((nearest == subject.test_labels).mean(), abs=0.01)
+    assert found["neighbours.precision@1"] <= found["neighbours.mrr"]
+
+
+def test_calibration_means_are_those_of_its_items(subject):
+    """Scaling changes confidences, never answers; the error is within what the outcomes say."""
+    found = run("calibration", subject)
+    right, confidence = found.items["right"], found.items["scaled_confidence"]
+    assert values(found)["calibration.scaled.ece"] >= abs(confidence.mean() - right.mean()) - 1e-9
+    assert np.array_equal(right, run("selective", subject).items["wrong"] == 0)
+
+
+def test_selective_ends_at_the_error(subject):
+    """More risk allowed, more can be answered."""
+    found = values(run("selective", subject))
+    assert found["selective.coverage@1%"] <= found["selective.coverage@5%"] <= found["selective.coverage@10%"]
+
+
+def test_clusters_of_well_separated_classes(subject):
+    """Embeddings that are their classes are found again; those that are one point have no shape."""
+
+    class Classes(Subject):
+        @property
+        def test_vectors(self):
+            spread = np.random.default_rng(0).normal(0, 0.01, (len(self.test), 10))
+            return (np.eye(10)[self.test_labels] + spread).astype(np.float32)
+
+    ideal = Classes(**{name: getattr(subject, name) for name in subject.__dataclass_fields__})
+    found = values(run("clustering", ideal))
+    assert found["clustering.kmeans.ari"] == pytest.approx(1)
+    assert found["clustering.kmeans.dunn"] > 5
+    assert found["clustering.kmeans.davies_bouldin"] < 0.1
+
+
+def test_noise_is_noticed_and_the_same_kind_is_not(bundle, subject):
+    """Far items have a high AUROC; more of the same about a half."""
+    more = fs.open_data("digits").split("train").select(np.arange(600, 800))
+    found = values(run("ood", subject.with_outside({"noise": noise(), "same": more})))
+    assert found["ood.noise.ssd.auroc"] > 0.95
+    assert found["ood.noise.ssd.fpr95"] < 0.2
+    assert 0.35 < found["ood.same.knn.auroc"] < 0.65
+
+
+def test_ood_by_name_and_without_labels(bundle):
+    """Without labels the scores that need none remain; without a set from outside the check says what it wants."""
+    pixels = np.random.default_rng(1).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    report = fs.evaluate(bundle, pixels, ["ood"], ood=[pixels[:20] // 2])
+    assert {m.name.split(".")[2] for m in report.evidence.measurements} == {"knn", "ssd"}
+    with pytest.raises(fs.BadInput, match="--ood"):
+        fs.evaluate(bundle, pixels, ["ood"])
+
+
+def test_corruption_means_are_those_of_its_items(bundle, tmp_path):
+    """Every figure is the mean over the columns it names; the worst is the worst of the common ones."""
+    report = fs.evaluate(bundle, digits(), ["corruption"], out=tmp_path)
+    items = pq.read_table(tmp_path / "corruption.parquet").to_pydict()
+    found = {m.name: m.value for m in report.evidence.measurements}
+    assert found["corruption.clean.accuracy"] == pytest.approx(np.mean(items["clean"]))
+    assert found["corruption.fog.3.accuracy"] == pytest.approx(np.mean(items["fog.3"]))
+    mean = np.mean([items[f"{name}.{s}"] for name in COMMON for s in SEVERITIES])
+    assert found["corruption.mean.accuracy"] == pytest.approx(mean)
+    each = {name: found[f"corruption.{name}.mean.accuracy"] for name in COMMON}
+    worst = min(each, key=lambda name: each[name])
+    assert found[f"corruption.worst.{worst}.accuracy"] == pytest.approx(each[worst])
+    assert len([name for name in found if name.endswith(".3.accuracy")]) == len(list(CORRUPTIONS))
+
+
+def stream(world, items, name: str, known) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Corrupt items at severity 3."""
+    bundle_prepare = fs.open_data  # pictures and tables need none
+    return world.corrupted(items, name, 3, 0, known=known, prepare=bundle_prepare, device=torch.device("cpu"))
+
+
+def test_corrupted_pictures_do_not_depend_on_what_came_before(subject):
+    """The same arguments, the same bytes; every item once."""
+    world = WORLDS.get("image")
+    once = list(stream(world, subject.test, "glass_blur", subject.fit))
+    list(stream(world, subject.test, "fog", subject.fit))
+    again = list(stream(world, subject.test, "glass_blur", subject.fit))
+    assert np.array_equal(np.sort(np.concatenate([p for p, _ in once])), np.arange(len(subject.test)))
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(once, again, strict=True))
+    with pytest.raises(fs.BadInput, match="unknown corruption"):
+        list(stream(world, subject.test, "rain", subject.fit))
+
+
+_SENTENCES = ("the cat sat", "a dog ran home", "rain fell on the roof", "what is the time", "she can't see it")
+WORDS = [f"{sentence} on day {day}" for day in range(40) for sentence in _SENTENCES]
+
+
+def test_corruption_of_texts(tmp_path):
+    """Without labels it is the cosine to the clean embedding; case is nothing to a tokenizer that drops it."""
+    run = fs.train(
+        {"text": WORDS}, encoder="static", steps=5, out=tmp_path / "run", quiet=True, columns={"text": "text"}
+    )
+    report = fs.evaluate(run.bundle, {"text": WORDS}, ["corruption"], text="text", out=tmp_path / "evidence")
+    found = {m.name: m.value for m in report.evidence.measurements}
+    assert found["corruption.case.5.cosine"] == pytest.approx(1, abs=1e-5)
+    assert found["corruption.clean.cosine"] == pytest.approx(1, abs=1e-5)
+    assert found["corruption.typos.5.cosine"] < found["corruption.typos.1.cosine"] < 1
+
+
+def test_corruption_of_tables(tmp_path):
+    """Accuracy falls as more cells are missing."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=400), rng.normal(size=400)
+    table = {"a": a.round(3), "b": b.round(3), "kind": np.where(a + b > 0, "warm", "cold")}
+    run = fs.train(table, steps=20, out=tmp_path / "run", quiet=True, columns={"label": "kind"}, width=32)
+    report = fs.evaluate(run.bundle, table, ["corruption"], label="kind", out=tmp_path / "evidence")
+    found = {m.name: m.value for m in report.evidence.measurements}
+    assert found["corruption.clean.accuracy"] > 0.8
+    assert found["corruption.missing.5.accuracy"] < found["corruption.missing.1.accuracy"] + 0.02
+    assert found["corruption.missing.5.accuracy"] < found["corruption.clean.accuracy"] - 0.1
+
+
+def test_the_probe():
+    """Two classes have two logits; a class that was not fitted is never the answer; temperature stays positive."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    two = Probe.fitted(x, y, 2, 0)
+    assert two.logits(x).shape == (200, 2)
+    assert (two.logits(x).argmax(1) == y).mean() > 0.95
+    three = Probe.fitted(x, y * 2, 3, 0)
+    assert set(three.logits(x).argmax(1)) == {0, 2}
+    assert 0.01 <= three.temperature <= 100
+    few = Probe.fitted(x[:4], np.array([0, 0, 1, 2]), 3, 0)
+    assert few.temperature == 1.0
