@@ -16,6 +16,7 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
 from fastness.core.errors import BadInput
+from fastness.corruptions import blur
 from fastness.corruptions.digital import _sampled
 from fastness.corruptions.image import COMMON, CORRUPTIONS
 from fastness.corruptions.resample import motion
@@ -257,6 +258,22 @@ def test_glass_takes_from_nearby() -> None:
     assert int(down.max()) <= 0 or int(right.max()) <= 15
     assert float(((down != 0) | (right != 0)).double().mean()) > 0.5
     assert int(down.min()) >= -15
+
+
+@pytest.mark.parametrize("reach", (1, 3))
+def test_glass_is_the_plain_loop(reach: int) -> None:
+    """Pixel by pixel, from the last to the first, each copies; a reach of 1 at once gives the same."""
+    images, inner = pictures(16, 3).float(), 16 - 2 * reach
+    shift = torch.randint(-reach, reach, (2, inner, inner, 3), generator=torch.Generator().manual_seed(0))
+    wanted = images.clone()
+    for b in range(3):
+        for i, row in enumerate(range(16 - reach, reach, -1)):
+            for j, column in enumerate(range(16 - reach, reach, -1)):
+                down, right = shift[:, i, j, b].tolist()
+                wanted[b, :, row, column] = wanted[b, :, row + down, column + right]
+    assert torch.equal(blur._walk(images, shift, reach), wanted)
+    if reach == 1:
+        assert torch.equal(blur._stride(images, shift, reach), wanted)
 
 
 @pytest.mark.parametrize("decay", (3, 1.75))

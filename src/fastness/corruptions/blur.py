@@ -43,10 +43,8 @@ def defocus_blur(images: torch.Tensor, lens: tuple[float, float], generator: tor
     """Filter with a disk; at the border the image is mirrored, the last pixel once."""
     kernel = _disk(*lens).to(images.device)
     pad = kernel.shape[0] // 2
-    flat = images.flatten(0, 1)[:, None]
-    if pad:
-        flat = F.pad(flat, [pad] * 4, mode="reflect")
-    return F.conv2d(flat, kernel[None, None]).view_as(images)
+    padded = F.pad(images, [pad] * 4, mode="reflect") if pad else images
+    return F.conv2d(padded, kernel.expand(images.shape[1], 1, -1, -1), groups=images.shape[1])
 
 
 @corruption(
@@ -62,19 +60,38 @@ def glass_blur(images: torch.Tensor, glass: tuple[float, int, int], generator: t
     """
     sigma, reach, turns = glass
     pixels = gaussian(images, sigma).clamp_(0, 1).mul_(255).add_(1e-4).floor_()
-    count, channels, size, _ = pixels.shape
-    cells = pixels.permute(2, 3, 1, 0).contiguous()  # [S, S, C, B]: one pixel of all images lies in one piece
-    flat = cells.view(size * size, channels, count)
+    count, size = len(pixels), pixels.shape[-1]
     inner = size - 2 * reach
     for _ in range(turns):
         shift = torch.randint(-reach, reach, (2, inner * inner, count), generator=generator, device=images.device)
-        moved = (shift[0] * size + shift[1]).view(inner, inner, count)
-        for i, row in enumerate(range(size - reach, reach, -1)):
-            for j, column in enumerate(range(size - reach, reach, -1)):
-                here = row * size + column
-                source = (moved[i, j] + here)[None, None].expand(1, channels, count)
-                flat[here] = flat.gather(0, source)[0]
-    return gaussian(cells.permute(3, 2, 0, 1) / 255, sigma)
+        walk = _walk if reach > 1 else _stride
+        pixels = walk(pixels, shift.view(2, inner, inner, count), reach)
+    return gaussian(pixels / 255, sigma)
+
+
+def _walk(pixels: torch.Tensor, shift: torch.Tensor, reach: int) -> torch.Tensor:
+    """Visit the inner pixels of ``[B, C, S, S]`` from the last to the first; each takes the value ``shift`` away.
+
+    Args:
+        shift: down and right, in [-reach, reach), ``[2, S - 2 reach, S - 2 reach, B]`` in the order of the visits.
+    """
+    count, channels, size, _ = pixels.shape
+    cells = pixels.permute(2, 3, 1, 0).contiguous().view(size * size, channels, count)  # a pixel of all in one piece
+    away = shift[0] * size + shift[1]
+    for i, row in enumerate(range(size - reach, reach, -1)):
+        for j, column in enumerate(range(size - reach, reach, -1)):
+            here = row * size + column
+            cells[here] = cells.gather(0, (away[i, j] + here)[None, None].expand(1, channels, count))[0]
+    return cells.view(size, size, channels, count).permute(3, 2, 0, 1)
+
+
+def _stride(pixels: torch.Tensor, shift: torch.Tensor, reach: int) -> torch.Tensor:
+    """Do the same at once, for a reach of 1: shifts are up and left then, to pixels that are not visited before."""
+    size = pixels.shape[-1]
+    at = torch.arange(size, device=pixels.device)
+    source = (at[:, None] * size + at).expand(len(pixels), size, size).clone()
+    source[:, reach + 1 :, reach + 1 :] += (shift[0] * size + shift[1]).permute(2, 0, 1).flip(1, 2)
+    return pixels.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, pixels.shape[1], -1)).view_as(pixels)
 
 
 @corruption(
