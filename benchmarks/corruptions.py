@@ -1,7 +1,7 @@
 """Corrupt 10,000 images of 32 pixels in the fifteen common ways at five severities; imagecorruptions beside it.
 
-The peer corrupts a hundred images in the same ways, one at a time on one core, as it is made to; its time is what 10,000
-would take. Both take turns, three times; medians count.
+The peer corrupts a hundred images in the same ways, one at a time on one core, as it is made to; its time is scaled to
+10,000. Both take turns, three times; medians count.
 """
 
 from __future__ import annotations

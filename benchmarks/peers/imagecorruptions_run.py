@@ -12,8 +12,17 @@ from pathlib import Path
 import numpy as np
 
 warnings.filterwarnings("ignore")
-from imagecorruptions import corrupt, get_corruption_names  # noqa: E402
+from imagecorruptions import corrupt, corruptions, get_corruption_names  # noqa: E402
 
+_gaussian = corruptions.gaussian
+
+
+def gaussian(image, sigma=1, *, multichannel=False, **options):
+    """Its calls are of a scikit-image that no wheel of this Python has: the option has another name now."""
+    return _gaussian(image, sigma, channel_axis=-1 if multichannel else None, **options)
+
+
+corruptions.gaussian = gaussian
 images, out = np.load(sys.argv[1]), sys.argv[2]
 seconds = {}
 for name in get_corruption_names("common"):
