@@ -122,9 +122,9 @@ def test_corruption_means_are_those_of_its_items(bundle, tmp_path):
     report = fs.evaluate(bundle, digits(), ["corruption"], out=tmp_path)
     items = pq.read_table(tmp_path / "corruption.parquet").to_pydict()
     found = {m.name: m.value for m in report.evidence.measurements}
-    assert found["corruption.clean.accuracy"] == pytest.approx(np.mean(items["clean"]))
-    assert found["corruption.fog.3.accuracy"] == pytest.approx(np.mean(items["fog.3"]))
-    mean = np.mean([items[f"{name}.{s}"] for name in COMMON for s in SEVERITIES])
+    assert found["corruption.clean.accuracy"] == pytest.approx(np.mean(items["clean.accuracy"]))
+    assert found["corruption.fog.3.accuracy"] == pytest.approx(np.mean(items["fog.3.accuracy"]))
+    mean = np.mean([items[f"{name}.{s}.accuracy"] for name in COMMON for s in SEVERITIES])
     assert found["corruption.mean.accuracy"] == pytest.approx(mean)
     each = {name: found[f"corruption.{name}.mean.accuracy"] for name in COMMON}
     worst = min(each, key=lambda name: each[name])

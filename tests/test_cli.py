@@ -193,7 +193,7 @@ def test_evaluate_writes_evidence_and_a_page_that_needs_no_network(fastness: Cal
         assert line["protocol"] and line["n"] > 0 and line["low"] <= line["value"] <= line["high"]
     assert evidence.read(place / "new").about["bundle"] == fs.load(place / "run").id
     outcomes = pq.read_table(place / "new" / "knn.parquet")
-    assert np.mean(outcomes["right"].to_pylist()) == pytest.approx(lines[0]["value"])
+    assert np.mean(outcomes["accuracy"].to_pylist()) == pytest.approx(lines[0]["value"])
 
     page = (place / "new" / "report.html").read_text()
     assert all(name in page for name in names)

@@ -63,7 +63,7 @@ def test_outcomes_of_items_agree_with_the_number(report):
     import pyarrow.parquet as pq
 
     items = pq.read_table(report.evidence.folder / "knn.parquet")
-    assert np.mean(items["right"].to_numpy()) == pytest.approx(report["knn.accuracy"])
+    assert np.mean(items["accuracy"].to_numpy()) == pytest.approx(report["knn.accuracy"])
     assert len(items) == report.evidence.get("knn.accuracy").n
 
 
@@ -76,7 +76,7 @@ def test_training_items_among_the_held_out_are_counted(run):
 
 
 def test_without_labels_only_what_needs_none_is_measured(run):
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 8, 8), dtype=np.uint8)
     report = fs.evaluate(run.bundle, pixels)
     assert {m.name.split(".")[0] for m in report.evidence.measurements} == {"geometry", "clustering"}
     assert set(report.evidence.about["skipped"]) == set(CHECKS) - {"geometry", "clustering"}

@@ -38,6 +38,10 @@ class Evidence:
         """Return the measurement called ``name``."""
         return next((m for m in self.measurements if m.name == name), None)
 
+    def find(self, start: str) -> list[Measurement]:
+        """Return the measurements whose names begin so."""
+        return [m for m in self.measurements if m.name.startswith(start)]
+
 
 def new_folder(bundle: Path, data: str) -> Path:
     """Return a new, empty folder for evidence within a bundle; earlier evidence stays as it is."""
@@ -64,6 +68,7 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
         "fingerprint": subject.data,
         "items": {"fit": len(subject.fit), "test": len(subject.test)},
         "parts": subject.how,
+        "labelled": subject.has_labels,
         "seed": subject.seed,
         "skipped": skipped,
         "quarantined": len({q.name for part in (subject.fit, subject.test) for q in part.dataset.quarantine}),

@@ -17,6 +17,8 @@ from fastness.data.show import shown, thumbnail
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.subject import Subject
 from fastness.index import VectorIndex
+from fastness.metrics.calibration import reliability
+from fastness.metrics.selective import risk_coverage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +53,68 @@ def few_label(evidence: Evidence) -> str:
     axes.set_ylabel("accuracy on held-out items")
     axes.legend(frameon=False, fontsize=9)
     return _svg(figure)
+
+
+def corruptions(evidence: Evidence) -> str:
+    """A table of corruptions by severity, darker where less is left; the common ones' mean below."""
+    values: dict[str, dict[str, float]] = {}
+    for m in evidence.measurements:
+        parts = m.name.split(".")
+        if parts[0] == "corruption" and len(parts) == 4 and parts[1] != "worst":
+            values.setdefault(parts[1], {})[parts[2]] = m.value
+        elif parts[0] == "corruption" and parts[1].startswith("severity_"):
+            values.setdefault("all common ones", {})[parts[1].removeprefix("severity_")] = m.value
+    if not values:
+        return ""
+    means = evidence.find("corruption.mean.")
+    values["all common ones"]["mean"] = means[0].value if means else float("nan")
+    columns = ["1", "2", "3", "4", "5", "mean"]
+    head = "".join(f"<th>{column}</th>" for column in ("severity", *columns))
+    rows = [
+        f"<tr><th>{escape(name.replace('_', ' '))}</th>{''.join(_shaded(cells[column]) for column in columns)}</tr>"
+        for name, cells in values.items()
+    ]
+    return f'<table class="heat"><tr>{head}</tr>{"".join(rows)}</table>'
+
+
+def _shaded(value: float) -> str:
+    """Return a table's cell whose ground goes from white (1) to blue (0); the number stays readable on it."""
+    share = min(1.0, max(0.0, value))
+    red, green, blue = (round(255 - (255 - full) * (1 - share)) for full in (33, 102, 172))
+    ink = "#fff" if share < 0.25 else "inherit"
+    return f'<td class="n" style="background:rgb({red},{green},{blue});color:{ink}">{value:.2f}</td>'
+
+
+def trust(evidence: Evidence) -> str:
+    """Reliability before and after temperature scaling, and risk against coverage."""
+    import pyarrow.parquet as pq
+
+    path = evidence.folder / "calibration.parquet"
+    if not path.exists():
+        return ""
+    items = {name: column.to_numpy() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    _tidy(left, "is it as right as it is sure?")
+    left.plot([0, 1], [0, 1], color="#a0a0a0", lw=1, ls="--")
+    for name, colour, called in (("raw", "#d98e04", "as it is"), ("scaled", "#0b6e4f", "with temperature")):
+        bins = reliability(items[f"{name}_confidence"], items["right"])
+        left.plot(bins.confidence, bins.accuracy, marker="o", ms=4, lw=1.4, color=colour, label=called)
+    left.set_xlabel("how sure it says it is")
+    left.set_ylabel("share that is right")
+    left.legend(frameon=False, fontsize=8)
+    _tidy(right, "if it may stay silent when unsure")
+    right.plot(*risk_coverage(items["scaled_confidence"], ~items["right"]), lw=1.4, color="#0b6e4f")
+    right.set_xlabel("share of items answered")
+    right.set_ylabel("share of answers that are wrong")
+    right.set_ylim(bottom=0)
+    return _svg(figure)
+
+
+def _columns(table: Any) -> tuple[list[str], list[Any]]:
+    return table.column_names, table.columns
 
 
 def curves(run: Path) -> str:

@@ -11,6 +11,25 @@ from fastness.evaluation import figures
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.subject import Subject
 
+# What the first screen shows of each check, in this order; all other numbers stand in the last table.
+_TILES = (
+    "knn.",
+    "linear.",
+    "zero_shot.",
+    "similarity.",
+    "ranking.encoder.",
+    "retrieval.",
+    "neighbours.map",
+    "clustering.kmeans.a",
+    "calibration.scaled.ece",
+    "selective.coverage@5%",
+    "ood.",
+    "corruption.clean.",
+    "corruption.mean.",
+    "corruption.worst.",
+    "geometry.",
+)
+
 
 def write(evidence: Evidence, subject: Subject) -> Path:
     """Write ``report.html`` into the evidence folder and return its path."""
@@ -27,7 +46,10 @@ def write(evidence: Evidence, subject: Subject) -> Path:
         unit=modality(subject.bundle.modality).unit,
         recipe=subject.bundle.recipe,
         trained_on=subject.bundle.data,
+        tiles=[m for start in _TILES for m in evidence.find(start) if not m.name.endswith(("aupr", "fpr95", "_mass"))],
         few_label=figures.few_label(evidence),
+        corruptions=figures.corruptions(evidence),
+        trust=figures.trust(evidence),
         curves=figures.curves(subject.bundle.path.parent),
         gallery=figures.gallery(subject),
         map=figures.embedding_map(subject),

@@ -22,7 +22,8 @@ class Findings:
 
     Attributes:
         measurements: the numbers.
-        items: outcome of each item by column, in order; kept so that two bundles can be paired.
+        items: outcome of each item by column, in order; kept so that two bundles can be paired. Of the measurement
+            ``check.figure`` they are in the column ``figure``, where it is a mean of them.
         dataset: which items; the held-out ones if not said.
     """
 
@@ -123,4 +124,4 @@ def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Find
     interval = wilson(int(right.sum()), len(right))
     how = f"{protocol}; {subject.how}; last epoch"
     found = measured(subject, f"{name}.accuracy", float(right.mean()), interval, len(right), how)
-    return Findings([found], {"predicted": predicted, "label": subject.test_labels, "right": right})
+    return Findings([found], {"predicted": predicted, "label": subject.test_labels, "accuracy": right})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastness.core.seeds import derive
@@ -20,7 +22,8 @@ class Calibration(Check):
 
     def run(self, subject: Subject) -> Findings:
         """Measure on the held-out items."""
-        y, found, items = subject.test_labels, [], {}
+        y, found = subject.test_labels, []
+        items: dict[str, Any] = {}
         for way, temperature in (("raw", 1.0), ("scaled", subject.probe.temperature)):
             p = softmax(subject.test_logits, temperature)
             confidence, right = p.max(1), p.argmax(1) == y
@@ -37,7 +40,7 @@ class Calibration(Check):
                 interval = quantiles(bootstrap(error, len(y), derive(subject.seed, name), 300))
                 bins = f"{_BINS} bins of equal {'mass' if mass else 'width'}"
                 found.append(measured(subject, name, value, interval, len(y), f"{bins}; {how}; {subject.how}"))
-            found.append(bootstrapped(subject, f"calibration.{way}.brier", brier(p, y), how))
-            found.append(bootstrapped(subject, f"calibration.{way}.nll", nll(p, y), how, unit="nats"))
-            items[f"{way}_confidence"] = confidence
+            items |= {f"{way}.brier": brier(p, y), f"{way}.nll": nll(p, y), f"{way}_confidence": confidence}
+            found.append(bootstrapped(subject, f"calibration.{way}.brier", items[f"{way}.brier"], how))
+            found.append(bootstrapped(subject, f"calibration.{way}.nll", items[f"{way}.nll"], how, unit="nats"))
         return Findings(found, {**items, "right": subject.test_logits.argmax(1) == y})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastness.core.seeds import derive, numpy_generator
-from fastness.corruptions import SEVERITIES, WORLDS
+from fastness.corruptions import SEVERITIES, WORLDS, World
 from fastness.evaluation import probe
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
@@ -37,7 +37,8 @@ class Corruption(Check):
         world, bundle = WORLDS.get(subject.bundle.modality), subject.bundle
         rows = np.sort(numpy_generator(subject.seed, "corruption").permutation(len(subject.test))[:_MOST])
         items, seed = subject.test.select(rows), derive(subject.seed, "corruption")
-        outcomes: dict[str, Any] = {"clean": _outcome(subject, rows, subject.test_vectors[rows])}
+        figure = "accuracy" if subject.has_labels else "cosine"
+        outcomes: dict[str, Any] = {f"clean.{figure}": _outcome(subject, rows, subject.test_vectors[rows])}
         for name in world.names:
             for severity in SEVERITIES:
                 batches = world.corrupted(
@@ -50,38 +51,34 @@ class Corruption(Check):
                     device=bundle.encoder.device,
                 )
                 z = bundle.embed_batches(batches, len(items), normalize=False)
-                outcomes[f"{name}.{severity}"] = _outcome(subject, rows, z)
-        return Findings(
-            self._summary(subject, world.names, world.common, outcomes, world.source), outcomes, items.dataset
-        )
+                outcomes[f"{name}.{severity}.{figure}"] = _outcome(subject, rows, z)
+        return Findings(self._summary(subject, figure, world, outcomes), outcomes, items.dataset)
 
-    def _summary(
-        self,
-        subject: Subject,
-        names: tuple[str, ...],
-        common: tuple[str, ...],
-        outcomes: dict[str, Floats],
-        source: str,
-    ) -> list[Measurement]:
+    def _summary(self, subject: Subject, figure: str, world: World, outcomes: dict[str, Floats]) -> list[Measurement]:
         """Return every corruption at every severity, each over severities, each severity over the common ones."""
-        figure = "accuracy" if subject.has_labels else "cosine"
-        parts = {f"clean.{figure}": ["clean"]}
-        parts |= {f"{name}.{severity}.{figure}": [f"{name}.{severity}"] for name in names for severity in SEVERITIES}
-        parts |= {f"{name}.mean.{figure}": [f"{name}.{s}" for s in SEVERITIES] for name in names}
-        parts |= {f"severity_{s}.{figure}": [f"{name}.{s}" for name in common] for s in SEVERITIES}
-        parts[f"mean.{figure}"] = [f"{name}.{s}" for name in common for s in SEVERITIES]
+        names, common = world.names, world.common
+        parts = {key.removesuffix(f".{figure}"): [key] for key in outcomes}
+        parts |= {f"{name}.mean": [f"{name}.{s}.{figure}" for s in SEVERITIES] for name in names}
+        parts |= {f"severity_{s}": [f"{name}.{s}.{figure}" for name in common] for s in SEVERITIES}
+        parts["mean"] = [f"{name}.{s}.{figure}" for name in common for s in SEVERITIES]
         values = {name: np.mean([outcomes[key] for key in keys], 0) for name, keys in parts.items()}
-        each = {name: values[f"{name}.mean.{figure}"] for name in common}
+        each = {name: values[f"{name}.mean"] for name in common}
         worst = min(each, key=lambda name: float(each[name].mean()))
-        values[f"worst.{worst}.{figure}"] = each[worst]
+        values[f"worst.{worst}"] = each[worst]
         table = np.stack(list(values.values()), 1)
         means = bootstrap_means(table, derive(subject.seed, "corruption interval"))
         what = f"{probe.PROTOCOL}, clean" if subject.has_labels else "cosine to the embedding of the clean item"
-        protocol = f"{source}; {what}; {len(table):,} held-out items; {subject.how}"
+        protocol = f"{world.source}; {what}; {len(table):,} held-out items; {subject.how}"
         unit = "share" if subject.has_labels else "cosine"
         return [
             measured(
-                subject, f"corruption.{name}", float(column.mean()), quantiles(drawn), len(table), protocol, unit=unit
+                subject,
+                f"corruption.{name}.{figure}",
+                float(column.mean()),
+                quantiles(drawn),
+                len(table),
+                protocol,
+                unit=unit,
             )
             for (name, column), drawn in zip(values.items(), means.T, strict=True)
         ]

@@ -23,7 +23,7 @@ class Neighbours(Check):
             for name, values in figures.items()
             if not np.isnan(values).all()
         ]
-        return Findings(found, {name: values for name, values in figures.items() if name in ("map", "precision@1")})
+        return Findings(found, figures)
 
 
 def _unit(x: Floats) -> Floats:

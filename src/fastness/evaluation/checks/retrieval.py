@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 from fastness.data.sides import right_answers
 from fastness.evaluation.checks import CHECKS, Check, Findings
@@ -24,12 +25,14 @@ class Retrieval(Check):
 
     def run(self, subject: Subject) -> Findings:
         """What is right, `right_answers` says."""
-        measurements, items = [], {}
+        measurements: list[Measurement] = []
+        items: dict[str, Any] = {}
         for asking, answering in permutations(subject.sides, 2):
             right = right_answers(subject.unfitted, asking, answering)
             ranks = best_ranks(subject.side_vectors(asking), subject.side_vectors(answering), right)
             items[f"{asking}_to_{answering}_rank"] = ranks
             for depth in _DEPTHS:
+                items[f"{asking}_to_{answering}.recall@{depth}"] = ranks <= depth
                 low, high = wilson(int((ranks <= depth).sum()), len(ranks))
                 measurements.append(
                     Measurement(

@@ -42,4 +42,4 @@ class ZeroShot(Check):
             subject.unfitted.fingerprint,
             seed=subject.seed,
         )
-        return Findings([measured], {"predicted": predicted, "label": labels, "right": right}, subject.unfitted)
+        return Findings([measured], {"predicted": predicted, "label": labels, "accuracy": right}, subject.unfitted)
