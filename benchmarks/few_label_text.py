@@ -32,11 +32,11 @@ ITERATIONS = {2: 20, 4: 20, 77: 3}
 STEPS = {2: 40, 4: 40, 77: 58}
 DOMAIN_STEPS = 120
 DOMAIN: dict[str, dict[str, Any]] = {  # ways to tune without labels
+    "with a head": {"options": {"projection": 128}},
     "a bare train": {},
-    "no head": {"options": {"projection": 0}},
-    "no head, more words deleted": {"options": {"projection": 0}, "views": {"delete": 0.3}},
-    "no head, more words deleted, alike ones masked": {
-        "options": {"projection": 0, "mask": "similar"},
+    "more words deleted": {"views": {"delete": 0.3}},
+    "more words deleted, alike ones masked": {
+        "options": {"mask": "similar"},
         "views": {"delete": 0.3},
     },
 }

@@ -94,9 +94,9 @@ RUNS: dict[str, list[str]] = {
     "static vectors, from nothing": [
         f"{STATIC} {more}"
         for more in (
-            "--steps 400 --view delete=0.5",
-            "--steps 1500 --view delete=0.5",
-            "--steps 1500 --view delete=0.3",
+            "--steps 400 --view delete=0.5 --option projection=128",
+            "--steps 1500 --view delete=0.5 --option projection=128",
+            "--steps 1500 --view delete=0.3 --option projection=128",
             "--steps 1500 --view delete=0.5 --option projection=0",
             "--steps 1500 --view delete=0.3 --option projection=0",
             "--steps 6000 --view delete=0.5 --option projection=0",

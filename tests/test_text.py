@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fastness.core.errors import BadInput
 from fastness.core.recipe import Recipe
 from fastness.data.text import dataset_of, tokenised
 from fastness.encoders import build, modality
+from fastness.training import plan
 from fastness.views.text import TextView, TextViews, uniform
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -317,3 +319,16 @@ print(train_tokenizer(texts, 64, True).to_str())
 """
     found = {subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in range(3)}
     assert len(found) == 1
+
+
+def test_texts_have_no_head_unless_asked():
+    """Methods that can do without one do; others keep theirs, and what is asked for wins."""
+    texts = fs.open_data({"text": ["one thing", "another thing", "a third one"] * 20}, text="text")
+
+    def options(**asked: Any) -> dict[str, Any]:
+        return plan.complete(Recipe.parse({"steps": 1, **asked}), texts, torch.device("cpu")).options
+
+    assert options() == {"projection": 0}
+    assert options(options={"projection": 16, "mask": "similar"}) == {"projection": 16, "mask": "similar"}
+    assert options(method="moco") == {}
+    assert options(method="masked", encoder="transformer") == {}

@@ -215,8 +215,8 @@ class Modality(ABC):
     def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         """Return how its encoders train best where that differs from the method's defaults.
 
-        ``batch_size``, ``optimizer``, ``weight_decay`` (of AdamW), ``temperature``, and ``rates``: the peak learning
-        rate by optimiser.
+        ``batch_size``, ``optimizer``, ``weight_decay`` (of AdamW), ``temperature``, ``rates``: the peak learning rate
+        by optimiser, and ``options``: those of methods that have them and allow the value.
         """
         return {}
 

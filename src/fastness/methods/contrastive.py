@@ -34,7 +34,9 @@ class Contrastive(Method):
     """
 
     options: ClassVar[Mapping[str, Option]] = {
-        "projection": Option(128, 0, help="length of the vectors that the loss sees; 0: the features themselves"),
+        "projection": Option(
+            128, 0, help="length of the vectors that the loss sees; 0: the features themselves, as for texts"
+        ),
         "hidden": Option(512, 1, help="width of the projection head"),
         "loss": Option("nt-xent", help="see fastness methods"),
         "mask": Option("none", choices=MASKS, help="negatives to leave out as probably false"),

@@ -70,8 +70,14 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
         chosen["temperature"] = usual["temperature"]
     if recipe.precision == "auto":
         chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
+    options = METHODS.get(recipe.method).options
+    chosen["options"] = {
+        name: value
+        for name, value in own.get("options", {}).items()
+        if name in options and options[name].low <= value  # a queue, say, wants a head whatever the modality
+    } | recipe.options
     if recipe.method == "pairs" and (wrong := _negatives(list(sides_of(dataset)))):
-        chosen["options"] = {"negatives": wrong, **recipe.options}
+        chosen["options"] = {"negatives": wrong, **chosen["options"]}
     recipe = recipe.model_copy(update=chosen)
     _check_batch(recipe)
     return recipe
