@@ -20,6 +20,7 @@ ORDER = (
     "few_label_text",
     "tables",
     "emoji",
+    "corruptions",
     "resume",
     "index_scale",
 )

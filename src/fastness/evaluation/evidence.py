@@ -66,7 +66,7 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
         "bundle": subject.bundle.id,
         "data": subject.test.dataset.whole.source,
         "fingerprint": subject.data,
-        "items": {"fit": len(subject.fit), "test": len(subject.test)},
+        "items": {"fit": len(subject.fit), "test": len(subject.test), "unfitted": len(subject.unfitted)},
         "parts": subject.how,
         "labelled": subject.has_labels,
         "seed": subject.seed,
