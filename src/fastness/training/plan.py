@@ -71,11 +71,13 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     if recipe.precision == "auto":
         chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
     options = METHODS.get(recipe.method).options
-    chosen["options"] = {
+    # What a method does not allow is left as it is: a queue, say, wants a head whatever the modality.
+    fitting = {
         name: value
         for name, value in own.get("options", {}).items()
-        if name in options and options[name].low <= value  # a queue, say, wants a head whatever the modality
-    } | recipe.options
+        if name in options and options[name].low <= value != options[name].default
+    }
+    chosen["options"] = {**fitting, **recipe.options}
     if recipe.method == "pairs" and (wrong := _negatives(list(sides_of(dataset)))):
         chosen["options"] = {"negatives": wrong, **chosen["options"]}
     recipe = recipe.model_copy(update=chosen)
