@@ -82,24 +82,17 @@ def measured(
     *,
     over: str = "items",
     unit: str = "share",
-    dataset: Dataset | None = None,
 ) -> Measurement:
-    """Return a measurement of a subject; see `Measurement`.
+    """Return a measurement of a subject's held-out items; see `Measurement`.
 
     An interval that leaves the value out is widened to it: the bootstrap of a figure that is no mean may lie to one
     side, since drawn samples hold some items twice.
-
-    Args:
-        dataset: which items it was measured on; the held-out ones if not said.
     """
-    data = subject.data if dataset is None else dataset.fingerprint
     low, high = min(interval[0], value), max(interval[1], value)
-    return Measurement(name, value, low, high, over, n, unit, protocol, data, seed=subject.seed)
+    return Measurement(name, value, low, high, over, n, unit, protocol, subject.data, seed=subject.seed)
 
 
-def bootstrapped(
-    subject: Subject, name: str, values: Any, protocol: str, *, unit: str = "score", over: str = "items"
-) -> Measurement:
+def bootstrapped(subject: Subject, name: str, values: Any, protocol: str, *, unit: str = "score") -> Measurement:
     """Return the mean of one value a held-out item, with the bootstrap's interval; NaN are left out.
 
     Args:
@@ -108,9 +101,7 @@ def bootstrapped(
     x = np.asarray(values, np.float64)
     x = x[~np.isnan(x)]
     interval = quantiles(bootstrap_means(x, derive(subject.seed, name)))
-    return measured(
-        subject, name, float(x.mean()), interval, len(x), f"{protocol}; {subject.how}", unit=unit, over=over
-    )
+    return measured(subject, name, float(x.mean()), interval, len(x), f"{protocol}; {subject.how}", unit=unit)
 
 
 def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Findings:
