@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from fastness.corruptions.image import COMMON, CORRUPTIONS
 from fastness.evaluation.checks import CHECKS
 from fastness.evaluation.probe import Probe
 from fastness.evaluation.subject import Subject
+from fastness.metrics.calibration import softmax
+from fastness.metrics.probe import fit_linear
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def test_clusters_of_well_separated_classes(subject):
 def test_noise_is_noticed_and_the_same_kind_is_not(bundle, subject):
     """Far items have a high AUROC; more of the same about a half."""
     more = fs.open_data("digits").split("train").select(np.arange(600, 800))
-    found = values(run("ood", subject.with_outside({"noise": noise(), "same": more})))
+    found = values(run("ood", subject.with_sets({"noise": noise(), "same": more}, {})))
     assert found["ood.noise.ssd.auroc"] > 0.95
     assert found["ood.noise.ssd.fpr95"] < 0.2
     assert 0.35 < found["ood.same.knn.auroc"] < 0.65
@@ -192,3 +195,46 @@ def test_the_probe():
     assert 0.01 <= three.temperature <= 100
     few = Probe.fitted(x[:4], np.array([0, 0, 1, 2]), 3, 0)
     assert few.temperature == 1.0
+
+
+def test_stability_of_one_point_and_of_points_apart(subject):
+    """Both figures are shares; an encoder that gives one point tells nothing apart, ties counting against it."""
+    found = values(run("stability", subject))
+    assert 0 < found["stability.neighbours"] <= 1
+    assert 0 < found["stability.partner"] <= 1
+    bundle = fs.load(subject.bundle.path)
+    real = bundle.encoder.of_views
+    bundle.encoder.of_views = lambda views: torch.ones_like(real(views))
+    point = replace(subject, bundle=bundle)
+    found = values(run("stability", point))
+    assert found == {"stability.neighbours": 1.0, "stability.partner": 0.0}
+
+
+def test_fine_tuning_leaves_the_encoder_as_it_was(subject):
+    """It learns from the labels, and embeddings are the same afterwards."""
+    before = subject.bundle.embed_items(subject.test)
+    assert values(run("fine_tuned", subject))["fine_tuned.accuracy"] > 0.3
+    assert np.array_equal(before, subject.bundle.embed_items(subject.test))
+
+
+def test_gap_between_fitted_and_held_out(subject):
+    """The gap is what the probe loses on items that it was not fitted on."""
+    found = values(run("linear", subject))
+    model = fit_linear(subject.fit_vectors, subject.fit_labels)
+    fitted = (model.predict(subject.fit_vectors) == subject.fit_labels).mean()
+    assert found["linear.gap"] == pytest.approx(fitted - found["linear.accuracy"])
+
+
+def test_votes(bundle, subject, tmp_path):
+    """Votes that are the probabilities leave no distance; those that are the labels leave calibration's nll."""
+    p = softmax(subject.test_logits, subject.probe.temperature)
+    same = values(run("votes", replace(subject, votes=p)))
+    assert same["votes.distance"] == pytest.approx(0, abs=1e-9)
+    assert same["votes.doubt_correlation"] == pytest.approx(1)
+    counts = (50 * np.eye(10)[subject.test_labels]).astype(np.uint8)
+    np.savez(tmp_path / "votes.npz", counts=counts)
+    report = fs.evaluate(bundle, digits(), ["votes", "calibration"], votes=tmp_path / "votes.npz")
+    assert report["votes.cross_entropy"] == pytest.approx(report["calibration.scaled.nll"])
+    np.savez(tmp_path / "votes.npz", counts=np.zeros_like(counts))
+    with pytest.raises(fs.BadInput, match=r"votes.npz: row 0 has no vote"):
+        fs.evaluate(bundle, digits(), ["votes"], votes=tmp_path / "votes.npz")

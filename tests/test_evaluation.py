@@ -11,7 +11,7 @@ import fastness as fs
 from fastness.core.files import sha256_file
 from fastness.data.cache import decoded
 from fastness.evaluation import evidence as evidences
-from fastness.evaluation import report as reports
+from fastness.evaluation.answer import statements
 from fastness.evaluation.checks import CHECKS, few_label
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
@@ -75,11 +75,14 @@ def test_training_items_among_the_held_out_are_counted(run):
     )
 
 
+WITHOUT_LABELS = {"geometry", "stability", "clustering"}
+
+
 def test_without_labels_only_what_needs_none_is_measured(run):
     pixels = np.random.default_rng(0).integers(0, 256, (240, 8, 8), dtype=np.uint8)
     report = fs.evaluate(run.bundle, pixels)
-    assert {m.name.split(".")[0] for m in report.evidence.measurements} == {"geometry", "clustering"}
-    assert set(report.evidence.about["skipped"]) == set(CHECKS) - {"geometry", "clustering"}
+    assert {m.name.split(".")[0] for m in report.evidence.measurements} == WITHOUT_LABELS
+    assert set(report.evidence.about["skipped"]) == set(CHECKS) - WITHOUT_LABELS
     assert "--checks all" in report.evidence.about["skipped"]["corruption"]
     with pytest.raises(fs.BadInput, match="label"):
         fs.evaluate(run.bundle, pixels, ["knn"])
@@ -114,16 +117,17 @@ def test_draws_are_nested_balanced_and_repeatable(run):
 
 @pytest.mark.parametrize(
     ("ours", "best", "said"),
-    [((0.9, 0.88, 0.92), (0.8, 0.78, 0.82), "it helps"), ((0.8, 0.7, 0.9), (0.8, 0.75, 0.85), "overlap"),
+    [((0.9, 0.88, 0.92), (0.8, 0.78, 0.82), "It helps"), ((0.8, 0.7, 0.9), (0.8, 0.75, 0.85), "overlap"),
      ((0.5, 0.48, 0.52), (0.8, 0.78, 0.82), "does not help")],
 )  # fmt: skip
-def test_the_headline_says_what_the_intervals_say(ours, best, said, tmp_path):
+def test_the_first_screen_says_what_the_intervals_say(ours, best, said, tmp_path):
     def measured(name, value, low, high):
         return Measurement(f"few_label.5.{name}.accuracy", value, low, high, "draws", 5, "share", "p", "d")
 
     found = [measured("encoder", *ours), measured("raw", *best)]
     found += [measured(name, 0.1, 0.09, 0.11) for name in ("untrained", "from_scratch")]
-    assert said in reports._headline(evidences.Evidence(tmp_path, {}, found))
+    about = {"trained_on": {"held_out_items_seen_in_training": 0}}
+    assert said in statements(evidences.Evidence(tmp_path, about, found))[0].text
 
 
 def test_measurements_survive_json():

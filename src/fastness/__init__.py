@@ -1,10 +1,10 @@
 """fastness turns unlabelled data into an encoder that holds.
 
-``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.search``, ``fs.adopt``,
-``fs.open_data``. Heavy libraries are imported by the functions that need them.
+``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
+``fs.adopt``, ``fs.open_data``. Heavy libraries are imported by the functions that need them.
 """
 
-from fastness.api import adopt, evaluate, load, open_data, search, train
+from fastness.api import adopt, compare, evaluate, load, open_data, search, train
 from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "FastnessError",
     "GateRefused",
     "adopt",
+    "compare",
     "evaluate",
     "load",
     "open_data",

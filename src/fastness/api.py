@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastness.bundle import Bundle
     from fastness.data import Dataset
     from fastness.evaluation import Report
+    from fastness.evaluation.side_by_side import Compared
     from fastness.tasks.search import Answers
     from fastness.training.run import Run
 
@@ -102,6 +103,13 @@ def evaluate(bundle: Bundle | str | Path, data: Any, checks: Sequence[str] | Non
     from fastness.evaluation import evaluate as measure
 
     return measure(bundle, data, checks, **options)
+
+
+def compare(*bundles: Bundle | str | Path, data: Any = None, **options: Any) -> Compared:
+    """Measure bundles on the same items and say what changed; see `evaluation.side_by_side.compared`."""
+    from fastness.evaluation.side_by_side import compared
+
+    return compared(bundles, data, **options)
 
 
 def search(bundle: Bundle | str | Path, data: Any, query: str | Path, k: int = 10, **columns: str | None) -> Answers:

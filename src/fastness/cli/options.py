@@ -51,6 +51,11 @@ def takes_columns(verb: Callable[..., None]) -> Callable[..., None]:
     return with_columns
 
 
+def names(listed: str | None) -> list[str] | None:
+    """Return what stands between commas."""
+    return [name.strip() for name in listed.split(",") if name.strip()] if listed else None
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print one line of JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, default=str))

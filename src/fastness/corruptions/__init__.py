@@ -67,6 +67,20 @@ class World(ABC):
             BadInput: no such corruption or severity.
         """
 
+    @abstractmethod
+    def hidden(
+        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
+    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+        """Return the names of an item's parts, and the item as often as it has parts, each time without one of them.
+
+        A part is a cell of an 8 × 8 grid of a picture, row by row; a word; a cell of a table's row that is there.
+
+        Args:
+            items: among which the item is.
+            position: of the item.
+            prepare, device: see `corrupted`.
+        """
+
 
 WORLDS: Registry[World] = Registry(
     "world of corruptions", "fastness.corruptions", {"image": "image", "text": "text", "table": "table"}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from fastness.core.registry import Registry
@@ -21,6 +22,7 @@ from fastness.data import Dataset
 from fastness.data.items import Items, Positions
 
 SMALL_BELOW = 128  # pixels a side: images below take the constants for 32 pixels, others those for 224
+GRID = 8  # cells a side of a picture whose parts are hidden
 _AT_ONCE = 250  # images that share a generator
 _ROUNDING = 1e-4  # of a grey level: what float32 may lack of a whole number before the published way cuts it off
 
@@ -138,6 +140,20 @@ class ImageWorld(World):
         for positions, batch in items.batches(_AT_ONCE):
             generator = torch_generator(seed, name, severity, int(positions[0]), device=device)
             yield positions, corrupt(batch.to(device), severity, generator)
+
+    def hidden(
+        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
+    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+        """See `World.hidden`; a hidden cell has the picture's mean colour."""
+        image = items.batch(np.array([position])).to(device)
+        side = image.shape[-1]
+        at = torch.arange(side, device=device) * GRID // side
+        cells = torch.arange(GRID, device=device)
+        rows, columns = at == cells[:, None], at == cells[:, None]
+        covered = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(GRID**2, 1, side, side)
+        mean = image.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+        names = [f"{row},{column}" for row in range(GRID) for column in range(GRID)]
+        return names, iter([(np.arange(GRID**2), torch.where(covered, mean, image))])
 
 
 WORLDS.register("image")(ImageWorld())

@@ -164,5 +164,19 @@ class TableWorld(World):
             batch = cells[start : start + 1024]
             yield np.arange(start, start + len(batch)), batch.to(device)
 
+    def hidden(
+        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
+    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+        """See `World.hidden`; a hidden cell is missing."""
+        assert isinstance(items, TableItems)
+        row = items.cells[position]
+        there = np.flatnonzero(~np.isnan(row))
+        without = np.tile(row, (len(there), 1))
+        without[np.arange(len(there)), there] = np.nan
+        columns = list(items.schema.used)
+        shown = items.dataset.payloads.read(int(items.dataset.rows[position]))
+        names = [f"{columns[place]}: {shown.get(columns[place], '')}" for place in there]
+        return names, iter([(np.arange(len(there)), torch.from_numpy(without).to(device))])
+
 
 WORLDS.register("table")(TableWorld())

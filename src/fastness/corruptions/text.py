@@ -21,6 +21,7 @@ from fastness.data import Dataset
 from fastness.data.items import Items, Positions
 from fastness.data.text import damage, dataset_of, texts_of
 
+_WORDS = 100  # that are hidden one after the other
 Function = Callable[[str, float, np.random.Generator], str]
 
 
@@ -198,6 +199,18 @@ class TextWorld(World):
         ready = prepare(dataset_of(texts))
         for positions, batch in ready.batches(256):
             yield ready.dataset.rows[positions], batch.to(device)
+
+    def hidden(
+        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
+    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+        """See `World.hidden`; at most the first 100 words."""
+        words = texts_of(items.dataset.select(np.array([position])))[0].split()
+        left = [" ".join(words[:i] + words[i + 1 :]) for i in range(min(len(words), _WORDS))]
+        if any(damage(text) for text in left):  # one word alone has no parts
+            return [], iter(())
+        ready = prepare(dataset_of(left))
+        batches = ((ready.dataset.rows[positions], batch.to(device)) for positions, batch in ready.batches(256))
+        return words[: len(left)], batches
 
 
 WORLDS.register("text")(TextWorld())

@@ -93,6 +93,27 @@ class DecodedImages:
         ]
         return torch.cat(parts).numpy()
 
+    def traits(self) -> dict[str, Floats]:
+        """Return ``brightness`` and ``contrast`` (mean and deviation of the luma, 0 to 255), ``saturation`` (mean of
+        the difference of the largest and the smallest channel) and ``sharpness`` (mean step between neighbours).
+        """
+        import torch
+
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+        parts: dict[str, list[torch.Tensor]] = {}
+        for _, batch in self.batches(1000):
+            pixels = batch.float()
+            grey = (pixels * luma.to(batch.device)).sum(1)
+            found = {
+                "brightness": grey.mean((1, 2)),
+                "contrast": grey.std((1, 2), correction=0),
+                "saturation": (pixels.amax(1) - pixels.amin(1)).mean((1, 2)),
+                "sharpness": (grey.diff(dim=1).abs().mean((1, 2)) + grey.diff(dim=2).abs().mean((1, 2))) / 2,
+            }
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values.cpu())
+        return {name: torch.cat(values).numpy() for name, values in parts.items()}
+
 
 def decoded(dataset: Dataset, size: int, progress: Progress | None = None) -> DecodedImages:
     """Return the dataset's pictures as ``size`` × ``size`` pixels, decoding them if this was never done.

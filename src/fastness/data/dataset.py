@@ -171,6 +171,27 @@ class Dataset:
         part = _splits.cut(len(self), share, seed, labels=self.labels, groups=self.manifest.groups, same=same)
         return self.select(~part), self.select(part)
 
+    def described(self, **facts: Any) -> Dataset:
+        """Return the dataset with further facts of its items, which name slices; see `Manifest.facts`.
+
+        Args:
+            **facts: a column each, with one value an item ``[N]`` of any type; ``None`` where nothing is known.
+
+        Raises:
+            BadInput: a column has another length.
+        """
+        import pyarrow as pa
+
+        columns = dict(self.whole.facts)
+        for name, values in facts.items():
+            if len(values) != len(self):
+                raise BadInput(f"{self.whole.source}: fact '{name}' has {len(values)} values for {len(self)} items")
+            texts: list[str | None] = [None] * len(self.whole)
+            for row, value in zip(self.rows, values, strict=True):
+                texts[row] = None if value is None else str(value)
+            columns[name] = pa.array(texts, pa.large_string())
+        return replace(self, whole=replace(self.whole, facts=columns))
+
     def without(self, damaged: dict[int, str]) -> Dataset:
         """Return the dataset less the items of ``whole`` in ``damaged`` (row -> reason), which it lists."""
         if not damaged:

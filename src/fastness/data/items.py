@@ -57,3 +57,7 @@ class Items(Protocol):
             known: items by which scales and vocabularies are chosen.
         """
         ...
+
+    def traits(self) -> dict[str, Floats]:
+        """Return what can be told of each item by looking, float32 ``[N]`` by name: brightness, words …"""
+        ...

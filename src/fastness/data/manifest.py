@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Manifest:
         scores: how alike the sides of each item are, float64 ``[N]``, NaN where unknown; ``None`` without.
         source: the address the items were opened from.
         licence: the licence if the source states one.
+        facts: what else the source says of the items, by column: vendor, country, camera …; Arrow arrays of texts
+            ``[N]``, null where nothing is said. They name slices; no encoder sees them.
     """
 
     names: list[str]
@@ -44,6 +46,7 @@ class Manifest:
     scores: npt.NDArray[np.float64] | None = None
     source: str = ""
     licence: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,6 +80,7 @@ class Manifest:
             scores=None if self.scores is None else self.scores[rows],
             source=self.source,
             licence=self.licence,
+            facts={name: cells.take(rows) for name, cells in self.facts.items()},
         )
 
     def summary(self) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class SideItems:
         """Return the sides' plain vectors one after the other."""
         return np.concatenate([side.plain(known.sides[name]) for name, side in self.sides.items()], 1)
 
+    def traits(self) -> dict[str, Floats]:
+        """Return the traits of every side, under its name."""
+        found = {name: side.traits() for name, side in self.sides.items()}
+        return {f"{name}_{trait}": values for name, traits in found.items() for trait, values in traits.items()}
+
 
 def side_by_side(dataset: Dataset, prepare: Mapping[str, Callable[[Dataset], Items]]) -> SideItems:
     """Make each side ready and keep the things of which every side can be used.
@@ -173,5 +178,6 @@ def joined(opened: Sequence[Dataset], names: Sequence[str]) -> Dataset:
     for side in opened[1:]:
         rows = rows[np.isin(rows, side.rows)]
     quarantine = tuple(dict.fromkeys(q for side in opened for q in side.quarantine))
-    whole = replace(first.whole, hashes=hashes)
+    facts = {name: cells for name, cells in first.whole.facts.items() if name not in sides}
+    whole = replace(first.whole, hashes=hashes, facts=facts)
     return Dataset(whole, SidePayloads(sides), rows, quarantine, modality="sides")

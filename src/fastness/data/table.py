@@ -96,6 +96,10 @@ class TableItems:
                 parts.append(np.isnan(mine).astype(np.float32)[:, None])
         return np.concatenate(parts, 1)
 
+    def traits(self) -> dict[str, Floats]:
+        """Return ``missing``, how many cells of a row are not there."""
+        return {"missing": np.isnan(self.cells).sum(1).astype(np.float32)}
+
 
 def frame_of_rows(dataset: Dataset) -> Frame:
     """Return the frame of a data set's own rows, in order."""

@@ -137,6 +137,26 @@ class TextItems:
         dense: Floats = made.transform(texts_of(self.dataset)).toarray()
         return dense
 
+    def traits(self) -> dict[str, Floats]:
+        """Return ``words``, ``characters``, and which share of the letters are ``capitals``, or ``foreign`` to ASCII,
+        and which share of all characters are ``digits``.
+        """
+        names = ("words", "characters", "capitals", "foreign", "digits")
+        found = np.array([_traits(text) for text in texts_of(self.dataset)], np.float32).reshape(-1, len(names))
+        return dict(zip(names, found.T, strict=True))
+
+
+def _traits(text: str) -> tuple[float, ...]:
+    letters = [character for character in text if character.isalpha()]
+    of_letters, of_all = max(1, len(letters)), max(1, len(text))
+    return (
+        len(text.split()),
+        len(text),
+        sum(letter.isupper() for letter in letters) / of_letters,
+        sum(not letter.isascii() for letter in letters) / of_letters,
+        sum(character.isdigit() for character in text) / of_all,
+    )
+
 
 def tokenised(dataset: Dataset, tokenizer: Tokenizer, progress: Progress | None = None) -> TextItems:
     """Return a data set's texts as tokens, in one pass; texts that give no token are quarantined."""

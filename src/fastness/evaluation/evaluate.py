@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastness import bundle as bundles
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
-from fastness.data import Dataset
+from fastness.data import Dataset, open_data
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import report
+from fastness.evaluation import slices as slicing
 from fastness.evaluation.checks import CHECKS, Findings
+from fastness.evaluation.compare import compare
 from fastness.evaluation.evidence import Evidence
+from fastness.evaluation.gate import Verdict, judge, read_policy
+from fastness.evaluation.predictions import read_votes
 from fastness.evaluation.subject import Subject
+
+_ITEMS = ("image", "text", "row")  # the roles of columns that say what the items are
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,12 @@ class Report:
     Attributes:
         evidence: the measurements and what they are about.
         html: the report page.
+        verdict: what the gate says, if there was a policy.
     """
 
     evidence: Evidence
     html: Path
+    verdict: Verdict | None = None
 
     def __getitem__(self, name: str) -> float:
         """Return the value of a measurement, e.g. ``report["knn.accuracy"]``."""
@@ -39,45 +47,98 @@ class Report:
 
 
 def evaluate(
-    bundle: bundles.Bundle | str | Path,
+    bundle: bundles.Bundle | str | Path | None,
     data: Any,
     checks: Sequence[str] | None = None,
     *,
+    policy: Path | None = None,
+    examples: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Report:
+    """Measure a bundle on data and write evidence, ``report.html`` and ``report.md``.
+
+    Args:
+        bundle, data, checks, say, **options: see `measure`.
+        policy: a YAML file with floors and ceilings, see `gate.Policy`; the report begins with what it says.
+        examples: whether evidence and report may show items of the data.
+    """
+    asked = None if policy is None else read_policy(policy)  # a mistake in it is worth knowing first
+    subject, evidence = measure(bundle, data, checks, examples=examples, say=say, **options)
+    verdict = None if asked is None else judge(asked, compare(evidence, evidence, []))
+    say("report …")
+    with disk_errors(evidence.folder):
+        return Report(evidence, report.write(evidence, subject, verdict, examples=examples), verdict)
+
+
+def measure(
+    bundle: bundles.Bundle | str | Path | None,
+    data: Any,
+    checks: Sequence[str] | None = None,
+    *,
+    predictions: Path | None = None,
     ood: Sequence[Any] = (),
+    shift: Sequence[Any] = (),
+    votes: Path | None = None,
+    domain: str | None = None,
     out: Path | None = None,
+    slices: Sequence[str] | None = None,
+    sensitive: Sequence[str] = (),
+    examples: bool = True,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
     **columns: str | None,
-) -> Report:
-    """Measure a bundle on data and write evidence and ``report.html``.
+) -> tuple[Subject, Evidence]:
+    """Measure a bundle on data and write evidence; return what was measured, and the evidence.
 
     Args:
-        bundle: a bundle or its path.
+        bundle: a bundle or its path; ``None`` where there are predictions.
         data: see `open_data`. With splits, heads are fitted on ``train`` and measured on ``test`` (or
             ``validation``); without, a random quarter is held out.
         checks: names of checks, or ``["all"]``; default: all that the data allow but the costly ones.
+        predictions: a file with another model's answers to, or embeddings of, these items; see `predictions.read`.
         ood: data sets of other kinds of items, which the encoder should notice; see `open_data`.
+        shift: data sets of the same classes, by name, from elsewhere.
+        votes: a file with what people said of the held-out items; see `predictions.read_votes`.
+        domain: column that names domains: a probe is fitted on each, and measured on each.
         out: folder for the evidence; default: a new one within the bundle.
+        slices: columns, of which every value is a slice, and expressions (see `slices.where`); default: usual ones.
+        sensitive: columns whose values are groups that should be served alike; see the check ``groups``.
+        examples: whether words of the items may stand in the evidence.
         seed: of every random choice.
         say: called with a line of progress.
 
     Raises:
         BadInput: unknown check, or a check that was asked for needs labels that are not there.
     """
-    if not isinstance(bundle, bundles.Bundle):
-        bundle = bundles.load(bundle)
     asked = [name for name in dict.fromkeys(checks or ()) if name != "all"]
     names = asked if asked and "all" not in (checks or ()) else list(CHECKS)
     kinds = {name: CHECKS.get(name) for name in [*names, *asked]}
-    subject = Subject.of(bundle, bundle.open(data, **columns), seed)
-    subject = subject.with_outside(_outside(bundle, ood, columns))
+    if predictions is not None and (bundle is not None or ood or shift):
+        raise BadInput(f"{predictions}: predictions are measured alone; drop the bundle, --ood and --shift")
+    if predictions is not None:
+        subject = Subject.elsewhere(predictions, open_data(data, **columns), seed)
+    else:
+        subject = _subject(bundle, data, seed, columns)
+        outside = _further(subject.bundle, ood, columns, _ITEMS)
+        subject = subject.with_sets(outside, _further(subject.bundle, shift, columns, (*_ITEMS, "label")))
+    subject = replace(
+        subject,
+        votes=None if votes is None else read_votes(votes, subject.held_out),
+        slices=None if slices is None else tuple(slices),
+        sensitive=tuple(sensitive),
+        examples=examples,
+        domain=domain,
+    )
+    _try_columns(subject)
     findings: dict[str, Findings] = {}
     skipped: dict[str, str] = {}
     for name, kind in kinds.items():
         check = kind()
-        missing = check.missing(subject)
+        lacking = sorted(kind.needs - subject.has)
+        missing = f"needs the {lacking[0]}, which are not given" if lacking else check.missing(subject)
         if missing is None and kind.costly and not checks:
-            missing = "embeds the items many times; ask for it with --checks all"
+            missing = "takes its time; ask for it with --checks all"
         if missing is not None:
             if name in asked:
                 raise BadInput(
@@ -87,18 +148,37 @@ def evaluate(
             continue
         say(f"{name} …")
         findings[name] = check.run(subject)
-    with disk_errors(out or bundle.path):
-        folder = out or evidences.new_folder(bundle.path, subject.data)
+    beside = subject.bundle.path if predictions is None else predictions.parent
+    with disk_errors(out or beside):
+        folder = out or evidences.new_folder(beside, subject.data)
         folder.mkdir(parents=True, exist_ok=True)
-        evidence = evidences.write(folder, subject, findings, skipped)
-        say("report …")
-        html = report.write(evidence, subject)
-    return Report(evidence, html)
+        return subject, evidences.write(folder, subject, findings, skipped)
 
 
-def _outside(bundle: bundles.Bundle, sets: Sequence[Any], columns: Mapping[str, str | None]) -> dict[str, Dataset]:
-    """Open sets from outside, by a name that is short and different for each."""
-    named = {role: column for role, column in columns.items() if role in ("image", "text", "row")}
+def _try_columns(subject: Subject) -> None:
+    """Raise what is wrong with the columns that were asked for, before anything costly is done."""
+    named = [*subject.sensitive, *([subject.domain] if subject.domain else [])]
+    if named or subject.slices:
+        slicing.asked(subject.slices or (), subject.held_out_known)
+        for column in named:
+            slicing.by_value(column, subject.held_out_known)
+
+
+def _subject(
+    bundle: bundles.Bundle | str | Path | None, data: Any, seed: int, columns: Mapping[str, str | None]
+) -> Subject:
+    if bundle is None:
+        raise BadInput("nothing to measure; name a bundle, or a file of predictions (--predictions)")
+    if not isinstance(bundle, bundles.Bundle):
+        bundle = bundles.load(bundle)
+    return Subject.of(bundle, bundle.open(data, **columns), seed)
+
+
+def _further(
+    bundle: bundles.Bundle, sets: Sequence[Any], columns: Mapping[str, str | None], roles: Sequence[str]
+) -> dict[str, Dataset]:
+    """Open further sets with the columns that have these roles, by a name that is short and different for each."""
+    named = {role: column for role, column in columns.items() if role in roles}
     found: dict[str, Dataset] = {}
     for number, data in enumerate(sets, 1):
         name = Path(data).name.split(".")[0] if isinstance(data, str | Path) else f"set{number}"

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastness.core import hardware
+from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path, sha256_file, write_json, write_text
 from fastness.data import Dataset
 from fastness.evaluation.checks import Findings
-from fastness.evaluation.measurement import Measurement
+from fastness.evaluation.measurement import WHOLE, Measurement
 from fastness.evaluation.subject import Subject
 
 _PACKAGES = ("fastness", "torch", "numpy", "scikit-learn", "timm")
+_KNOWN = "items.parquet"
+Key = tuple[bytes, int]
+"""An item: its SHA-256, and how many of the same bytes stand before it."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,41 @@ class Evidence:
     measurements: list[Measurement]
 
     def get(self, name: str) -> Measurement | None:
-        """Return the measurement called ``name``."""
-        return next((m for m in self.measurements if m.name == name), None)
+        """Return the measurement called ``name`` of all items."""
+        return next((m for m in self.measurements if m.name == name and m.slice == WHOLE), None)
 
     def find(self, start: str) -> list[Measurement]:
-        """Return the measurements whose names begin so."""
-        return [m for m in self.measurements if m.name.startswith(start)]
+        """Return the measurements of all items whose names begin so."""
+        return [m for m in self.measurements if m.name.startswith(start) and m.slice == WHOLE]
+
+    @property
+    def called(self) -> str:
+        """What messages call it: where its bundle or file is, else where it lies itself."""
+        return str(self.about.get("from") or self.folder)
+
+    def known(self) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:
+        """Return the items, and what is known of them by column; see `slices.Columns`.
+
+        Raises:
+            BadInput: nothing is: the evidence is older than that.
+        """
+        if not (self.folder / _KNOWN).is_file():
+            raise BadInput(f"{self.folder}: does not say what is known of its items; evaluate again")
+        keys, columns = _read_items(self.folder / _KNOWN)
+        return keys, {
+            name: values.astype(np.float64) if values.dtype.kind == "f" else values.astype(np.str_)
+            for name, values in columns.items()
+        }
+
+    def outcomes(self) -> Iterator[tuple[list[Key], dict[str, npt.NDArray[np.float64]]]]:
+        """Yield for each check its items, and by measurement what came of each, float64 ``[N]``."""
+        names = {m.name for m in self.find("")}
+        for path in sorted(self.folder.glob("*.parquet")):
+            if path.name == _KNOWN:
+                continue
+            keys, columns = _read_items(path)
+            named = {f"{path.stem}.{column}": values for column, values in columns.items()}
+            yield keys, {name: values.astype(np.float64) for name, values in named.items() if name in names}
 
 
 def new_folder(bundle: Path, data: str) -> Path:
@@ -61,9 +97,11 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
     write_text(folder / "measurements.jsonl", "".join(line + "\n" for line in lines))
     for name, found in findings.items():
         if found.items:
-            _write_items(folder / f"{name}.parquet", found.dataset or subject.test.dataset, found.items)
+            _write_items(folder / f"{name}.parquet", found.dataset or subject.held_out, found.items)
+    _write_items(folder / _KNOWN, subject.unfitted, dict(subject.known))
     about = {
         "bundle": subject.bundle.id,
+        "from": str(subject.bundle.path),
         "data": subject.test.dataset.whole.source,
         "fingerprint": subject.data,
         "items": {"fit": len(subject.fit), "test": len(subject.test), "unfitted": len(subject.unfitted)},
@@ -83,7 +121,13 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
 
 
 def read(folder: Path) -> Evidence:
-    """Read what `write` wrote."""
+    """Read what `write` wrote.
+
+    Raises:
+        BadInput: there is no evidence in the folder.
+    """
+    if not (folder / "evidence.json").is_file():
+        raise BadInput(f"{folder}: no evidence; give a folder that 'fastness evaluate' wrote")
     lines = (folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
     about = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
     return Evidence(folder, about, [Measurement.from_dict(json.loads(line)) for line in lines])
@@ -101,7 +145,20 @@ def _write_items(path: Path, dataset: Dataset, columns: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
 
     hashes = dataset.manifest.hashes
+    columns = {name: values for name, values in columns.items() if name != "sha256"}  # a fact may be called so
     table = {"sha256": pa.array([row.tobytes() for row in hashes], pa.binary(32))}
     table |= {name: pa.array(np.asarray(values)) for name, values in columns.items()}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(table), temporary, compression="zstd")
+
+
+def _read_items(path: Path) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    seen: Counter[bytes] = Counter()
+    keys = []
+    for digest in table["sha256"].to_pylist():
+        keys.append((digest, seen[digest]))
+        seen[digest] += 1
+    return keys, {name: table[name].to_numpy() for name in table.column_names if name != "sha256"}

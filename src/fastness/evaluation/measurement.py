@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+WHOLE = "all"
+"""The slice that is all items."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -21,8 +24,11 @@ class Measurement:
         unit: ``share``, ``nats``, ``dimensions`` …
         protocol: how it was measured, in one sentence that allows to do it again.
         data: fingerprint of the items it was measured on.
-        slice: which part of them; ``all`` for all.
+        slice: which part of them; `WHOLE` for all.
         seed: of the random choices in the measurement.
+        chance: how likely it were by chance to be so much worse than the rest, corrected for the number of such
+            figures; ``None`` where that was not asked.
+        better: ``higher``, ``lower``, or ``neither`` of a number that only describes.
     """
 
     name: str
@@ -35,8 +41,10 @@ class Measurement:
     protocol: str
     data: str
     level: float = 0.95
-    slice: str = "all"
+    slice: str = WHOLE
     seed: int = 0
+    better: str = "higher"
+    chance: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values; an unbounded end is null."""
@@ -46,7 +54,7 @@ class Measurement:
     def from_dict(cls, values: dict[str, Any]) -> Measurement:
         """Read what `to_dict` wrote."""
         ends = {"low": -math.inf, "high": math.inf}
-        fields: dict[str, Any] = {k: ends.get(k, math.nan) if v is None else v for k, v in values.items()}
+        fields = {k: ends.get(k, math.nan) if v is None and k != "chance" else v for k, v in values.items()}
         return cls(**fields)
 
     def __str__(self) -> str:

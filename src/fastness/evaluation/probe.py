@@ -15,7 +15,7 @@ from fastness.metrics.probe import fit_linear
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-PROTOCOL = "logistic regression (C=1) on standardised features, fitted on four fifths of the fitting items"
+_PROTOCOL = "logistic regression (C=1) on standardised features, fitted on four fifths of the fitting items"
 _UNKNOWN = -30.0  # how far below all others the logit of a class is that no fitted item had
 
 
@@ -27,11 +27,13 @@ class Probe:
         model: the fitted pipeline.
         classes: how many there are.
         temperature: by which logits are divided to be calibrated; chosen on the fifth that was not fitted on.
+        protocol: how it was fitted.
     """
 
     model: Any
     classes: int
     temperature: float
+    protocol: str = _PROTOCOL
 
     @classmethod
     def fitted(cls, vectors: npt.NDArray[np.float32], labels: Ints, classes: int, seed: int) -> Probe:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fastness.bundle import Bundle
+from fastness.core.errors import BadInput
 from fastness.data import Dataset
 from fastness.data.items import Items
 from fastness.data.sides import SideItems, sides_of
 from fastness.encoders import ready
+from fastness.evaluation import predictions
+from fastness.evaluation.predictions import Answers
 from fastness.evaluation.probe import Probe
+from fastness.evaluation.slices import Columns, known_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -34,6 +39,14 @@ class Subject:
         held_out: the things of ``test``, with all their sides.
         unfitted: the things of ``sides``.
         outside: items of other data sets, out of distribution, by the set's name.
+        shifted: items of the same classes from elsewhere, by the set's name.
+        votes: how many people said each class of each held-out item, float64 ``[M, classes]``.
+        domain: column that names the domain of each item.
+        slices: columns and expressions that were asked for as slices; ``None`` for the usual ones.
+        sensitive: columns whose values are groups that should be served alike.
+        examples: whether words of the items may stand in the evidence.
+        answers: what another model said of the held-out items; there is no probe then, and no embedding.
+        has: what there is for checks: the ``encoder``, ``embeddings``, ``probabilities`` of the classes.
     """
 
     bundle: Bundle
@@ -45,6 +58,14 @@ class Subject:
     held_out: Dataset
     unfitted: Dataset
     outside: Mapping[str, Items] = field(default_factory=dict)
+    shifted: Mapping[str, Items] = field(default_factory=dict)
+    votes: npt.NDArray[np.float64] | None = None
+    domain: str | None = None
+    slices: tuple[str, ...] | None = None
+    sensitive: tuple[str, ...] = ()
+    examples: bool = True
+    answers: Answers | None = None
+    has: frozenset[str] = frozenset({"encoder", "embeddings", "probabilities"})
 
     @classmethod
     def of(cls, bundle: Bundle, dataset: Dataset, seed: int) -> Subject:
@@ -71,13 +92,35 @@ class Subject:
             sides[first][0], fit.sides[first], test.sides[first], how, seed, sides, test.dataset, unfitted.dataset
         )
 
-    def with_outside(self, sets: Mapping[str, Dataset]) -> Subject:
-        """Return the same subject with data sets from outside; of one with splits the held-out part is used."""
+    @classmethod
+    def elsewhere(cls, path: Path, dataset: Dataset, seed: int) -> Subject:
+        """Return what another model's file of predictions or embeddings says of a data set; see `predictions.read`."""
+        if dataset.sides > 1:
+            raise BadInput(f"{dataset.whole.source}: predictions are of items with one side; name the column of one")
+        found = predictions.read(path, dataset)
+        vectors = found.values if found.kind == "embeddings" else None
+        subject = cls.of(predictions.Elsewhere(path, dataset, vectors), dataset, seed)
+        if vectors is not None:
+            return replace(subject, has=frozenset({"embeddings", "probabilities"}))
+        # Nothing is fitted, so that without splits all items are held out.
+        items = subject.sides[subject.bundle.modality][1]
+        answers = found.answers(len(dataset.class_names), path)
+        mine = replace(answers, values=answers.values[predictions.places(dataset.rows, items.dataset.rows)])
+        graded = frozenset({"probabilities"} if found.kind != "predicted" else ())
+        how = "all items" if subject.how.startswith("a random") else subject.how
+        none = items.select(np.arange(0))
+        return replace(subject, fit=none, test=items, held_out=items.dataset, how=how, answers=mine, has=graded)
+
+    def with_sets(self, outside: Mapping[str, Dataset], shifted: Mapping[str, Dataset]) -> Subject:
+        """Return the same subject with further data sets; of one with splits the held-out part is used."""
+        return replace(self, outside=self._made_ready(outside), shifted=self._made_ready(shifted))
+
+    def _made_ready(self, sets: Mapping[str, Dataset]) -> dict[str, Items]:
         found = {}
         for name, dataset in sets.items():
             held = next((split for split in ("test", "validation") if split in dataset.split_names), None)
             found[name] = ready(self.bundle.encoder, dataset.split(held) if held else dataset)
-        return replace(self, outside=found)
+        return found
 
     def side_vectors(self, name: str) -> Floats:
         """Embeddings of one side, float32 ``[M, D]``, length 1."""
@@ -95,19 +138,41 @@ class Subject:
         return self.bundle.embed_items(self.test, normalize=False)
 
     @cached_property
-    def probe(self) -> Probe:
-        """A linear probe on the fitting items' features."""
+    def known(self) -> Columns:
+        """What is known of the things of ``unfitted``, by column."""
+        sides = {name: items for name, (_, items) in self.sides.items()}
+        return known_of(
+            self.unfitted, SideItems(self.unfitted, sides) if len(sides) > 1 else next(iter(sides.values()))
+        )
+
+    @property
+    def held_out_known(self) -> Columns:
+        """What is known of the held-out things, by column."""
+        held = np.isin(self.unfitted.rows, self.held_out.rows)
+        return {name: values[held] for name, values in self.known.items()}
+
+    @property
+    def fit_known(self) -> Columns:
+        """What is known of the fitting items without a look at them: label and facts."""
+        return known_of(self.fit.dataset)
+
+    @cached_property
+    def probe(self) -> Probe | Answers:
+        """A linear probe on the fitting items' features, or the answers that another model gave."""
+        if self.answers is not None:
+            return self.answers
         return Probe.fitted(self.fit_vectors, self.fit_labels, self.classes, self.seed)
 
     @cached_property
     def test_logits(self) -> npt.NDArray[np.float64]:
         """What the probe says of the held-out items, ``[M, classes]``."""
-        return self.probe.logits(self.test_vectors)
+        return self.probe.logits(self.test_vectors) if self.answers is None else self.answers.values
 
     @cached_property
     def has_labels(self) -> bool:
-        """Whether every item of both parts has a label and there are two classes."""
-        both = (self.fit.dataset.labels, self.test.dataset.labels)
+        """Whether every item that is used has a label and there are two classes."""
+        parts = [self.test.dataset] if self.answers is not None else [self.fit.dataset, self.test.dataset]
+        both = [part.labels for part in parts]
         return all(y is not None and len(y) > 0 and bool((y >= 0).all()) for y in both) and self.classes > 1
 
     @property

@@ -43,16 +43,27 @@ def bootstrap_means(values: npt.ArrayLike, seed: int, draws: int = 2000) -> Floa
     Columns are drawn together, so that differences of columns are those of pairs.
 
     Args:
-        values: one number an item ``[N]``, or several ``[N, K]``.
+        values: one number an item ``[N]``, or several ``[N, K]``; of a column those that are NaN are passed over.
 
     Returns:
-        float64 ``[draws]`` or ``[draws, K]``; the same seed and N draw the same items.
+        float64 ``[draws]`` or ``[draws, K]``, NaN for a sample with no number; the same seed and N draw the same items.
     """
     x = np.asarray(values, np.float64)
+    table = x.reshape(len(x), -1)
+    there = ~np.isnan(table)
+    whole, known = bool(there.all()), np.where(there, table, 0.0)
     generator = np.random.default_rng(seed)
-    n, at_once = len(x), max(1, _AT_ONCE // x.size)
-    counts = [min(draws - start, at_once) for start in range(0, draws, at_once)]
-    return np.concatenate([x[generator.integers(n, size=(count, n))].mean(1) for count in counts])
+    n, at_once = len(x), max(1, _AT_ONCE // len(x))
+    found = np.empty((draws, table.shape[1]))
+    for start in range(0, draws, at_once):
+        size = min(draws - start, at_once)
+        places = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        # How often each item was drawn: all columns are then one product of matrices.
+        often = np.bincount(places.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        numbers = float(n) if whole else often @ there
+        with np.errstate(invalid="ignore"):
+            found[start : start + size] = (often @ known) / numbers
+    return found.reshape(draws, *x.shape[1:])
 
 
 def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], float], n: int, seed: int, draws: int = 500) -> Floats:
@@ -73,6 +84,28 @@ def quantiles(samples: npt.ArrayLike, level: float = 0.95) -> tuple[float, float
         return float("-inf"), float("inf")
     low, high = np.quantile(x, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def chance_of_drop(differences: npt.ArrayLike) -> float:
+    """Return how likely paired differences so low, or lower, were if nothing had changed: a one-sided p value.
+
+    Of outcomes that are right or wrong, whose differences are -1, 0 and 1, by the exact sign test (McNemar 1947);
+    of others by Student's t, but never less than if each of them had fallen by chance: two equal drops prove little.
+
+    Args:
+        differences: after less before, float64 ``[N]``.
+    """
+    from scipy.stats import binom, t
+
+    x = np.asarray(differences, np.float64)
+    if np.isin(x, (-1, 0, 1)).all():
+        wins, losses = int((x > 0).sum()), int((x < 0).sum())
+        return float(binom.cdf(wins, wins + losses, 0.5))
+    by_chance = 0.5 ** int((x != 0).sum())
+    error = x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    if error == 0:
+        return by_chance if x[0] < 0 else 1.0
+    return max(by_chance, float(t.cdf(x.mean() / error, len(x) - 1))) if math.isfinite(error) else 0.5
 
 
 def holm(p: npt.ArrayLike) -> Floats:

@@ -82,6 +82,9 @@ class FrameSource:
             groups=None if roles.group is None else np.array(_trimmed(frame[roles.group]), np.str_),
             scores=scores,
             source=frame.source,
+            facts={
+                name: cells for name, cells in frame.columns.items() if name not in (text, roles.label, roles.split)
+            },
         )
         modality = "table" if text is None else "text"
         opened = Dataset(manifest, payloads, np.arange(len(frame)), frame.quarantine, 0, modality)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
-from fastness.data.frame import holds_bytes
+from fastness.data.frame import Cells, holds_bytes, read_frame
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.arrays import encode_labels
@@ -64,8 +65,6 @@ class ParquetSource:
 
     def open(self, data: Any, columns: Columns) -> Dataset:
         """Hash every picture's bytes, a row group at a time."""
-        import pyarrow as pa
-
         try:
             return self._open(data, columns)
         except (pa.ArrowException, OSError, LookupError, ValueError) as error:
@@ -93,6 +92,7 @@ class ParquetSource:
             splits=_splits(files, opened, columns.split),
             groups=_texts(opened, _named(schema, columns.group, (), data)),
             source=str(data),
+            facts=_facts(files, {image, label, columns.split}),
         )
         return Dataset.of(manifest, payloads)
 
@@ -110,7 +110,6 @@ def _alike(files: list[Path], opened: list[Any]) -> tuple[list[Path], list[Any]]
 
 def _promising(file: Path) -> bool:
     """Whether a file holds pictures, or is damaged, which is for ``open`` to say."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -147,6 +146,13 @@ def _named(schema: Any, wanted: str | None, usual: tuple[str, ...], path: Path) 
 
 def _column(opened: list[Any], name: str) -> list[Any]:
     return [value for file in opened for value in file.read(columns=[name])[name].to_pylist()]
+
+
+def _facts(files: list[Path], taken: set[str | None]) -> dict[str, Cells]:
+    """Return the columns that all files have and that mean nothing else, as texts."""
+    frames = [read_frame(file).columns for file in files]
+    shared = [name for name in frames[0] if name not in taken and all(name in columns for columns in frames)]
+    return {name: pa.concat_arrays([columns[name] for columns in frames]) for name in shared}
 
 
 def _texts(opened: list[Any], name: str | None) -> npt.NDArray[np.str_] | None:

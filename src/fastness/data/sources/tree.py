@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from fastness.core.errors import BadInput
+from fastness.data.frame import Cells, read_frame
 from fastness.data.manifest import UNLABELLED
 from fastness.data.sources import Columns
 from fastness.data.splits import canonical, is_split
@@ -67,6 +70,29 @@ def arrange(names: list[str], columns: Columns) -> Arrangement:
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)[where]
     return labels, tuple(classes), splits, groups
+
+
+def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
+    """Return what ``metadata.csv`` (or ``.tsv``, ``.jsonl``, ``.parquet``) in a tree's root says of its files.
+
+    Its column ``file_name`` holds relative paths, as Hugging Face's folders of pictures have it.
+
+    Raises:
+        BadInput: it names a file twice.
+    """
+    usual = (root / f"metadata.{suffix}" for suffix in ("csv", "tsv", "jsonl", "parquet"))
+    path = next((path for path in usual if path.is_file()), None)
+    if path is None:
+        return {}
+    frame = read_frame(path)
+    if "file_name" not in frame.columns:  # it describes something else
+        return {}
+    rows: dict[str, int] = {}
+    for row, name in enumerate(frame.texts("file_name")):
+        if name is not None and rows.setdefault(name.removeprefix("./"), row) != row:
+            raise BadInput(f"{path}: '{name}' stands there twice; keep one row a file")
+    chosen = pa.array([rows.get(name) for name in names], pa.int64())
+    return {column: cells.take(chosen) for column, cells in frame.columns.items() if column != "file_name"}
 
 
 def _shared_depth(folders: list[tuple[str, ...]], columns: Columns) -> int:

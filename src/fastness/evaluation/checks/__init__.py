@@ -11,7 +11,7 @@ import numpy as np
 from fastness.core.registry import Registry
 from fastness.core.seeds import derive
 from fastness.data import Dataset
-from fastness.evaluation.measurement import Measurement
+from fastness.evaluation.measurement import WHOLE, Measurement
 from fastness.evaluation.subject import Subject
 from fastness.metrics.intervals import bootstrap_means, quantiles, wilson
 
@@ -37,9 +37,11 @@ class Check(ABC):
 
     Attributes:
         costly: embeds the items many times over, so it runs only when it is asked for.
+        needs: what of `Subject.has`; most embed items of their own.
     """
 
     costly: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"encoder"})
 
     def missing(self, subject: Subject) -> str | None:
         """Return what the data lack for this check, or ``None``; most need labels."""
@@ -56,8 +58,10 @@ CHECKS: Registry[type[Check]] = Registry(
     {
         "knn": "knn",
         "linear": "linear",
+        "fine_tuned": "fine_tuned",
         "few_label": "few_label",
         "geometry": "geometry",
+        "stability": "stability",
         "retrieval": "retrieval",
         "zero_shot": "zero_shot",
         "similarity": "similarity",
@@ -66,7 +70,13 @@ CHECKS: Registry[type[Check]] = Registry(
         "clustering": "clustering",
         "calibration": "calibration",
         "selective": "selective",
+        "votes": "votes",
         "ood": "ood",
+        "shift": "shift",
+        "domains": "domains",
+        "slices": "slices",
+        "groups": "groups",
+        "answers": "answers",
         "corruption": "corruption",
     },
 )
@@ -82,6 +92,8 @@ def measured(
     *,
     over: str = "items",
     unit: str = "share",
+    better: str = "higher",
+    part: str = WHOLE,
 ) -> Measurement:
     """Return a measurement of a subject's held-out items; see `Measurement`.
 
@@ -89,10 +101,14 @@ def measured(
     side, since drawn samples hold some items twice.
     """
     low, high = min(interval[0], value), max(interval[1], value)
-    return Measurement(name, value, low, high, over, n, unit, protocol, subject.data, seed=subject.seed)
+    return Measurement(
+        name, value, low, high, over, n, unit, protocol, subject.data, slice=part, seed=subject.seed, better=better
+    )
 
 
-def bootstrapped(subject: Subject, name: str, values: Any, protocol: str, *, unit: str = "score") -> Measurement:
+def bootstrapped(
+    subject: Subject, name: str, values: Any, protocol: str, *, unit: str = "score", better: str = "higher"
+) -> Measurement:
     """Return the mean of one value a held-out item, with the bootstrap's interval; NaN are left out.
 
     Args:
@@ -101,7 +117,8 @@ def bootstrapped(subject: Subject, name: str, values: Any, protocol: str, *, uni
     x = np.asarray(values, np.float64)
     x = x[~np.isnan(x)]
     interval = quantiles(bootstrap_means(x, derive(subject.seed, name)))
-    return measured(subject, name, float(x.mean()), interval, len(x), f"{protocol}; {subject.how}", unit=unit)
+    how = f"{protocol}; {subject.how}"
+    return measured(subject, name, float(x.mean()), interval, len(x), how, unit=unit, better=better)
 
 
 def accuracy(subject: Subject, name: str, predicted: Any, protocol: str) -> Findings:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastness.core.seeds import derive
-from fastness.evaluation import probe
 from fastness.evaluation.checks import CHECKS, Check, Findings, bootstrapped, measured
 from fastness.evaluation.subject import Subject
 from fastness.metrics.calibration import brier, nll, reliability, softmax
@@ -20,6 +19,8 @@ _BINS = 15
 class Calibration(Check):
     """Expected calibration error, Brier score and likelihood of the probe, as it is and after temperature scaling."""
 
+    needs = frozenset({"probabilities"})
+
     def run(self, subject: Subject) -> Findings:
         """Measure on the held-out items."""
         y, found = subject.test_labels, []
@@ -27,8 +28,8 @@ class Calibration(Check):
         for way, temperature in (("raw", 1.0), ("scaled", subject.probe.temperature)):
             p = softmax(subject.test_logits, temperature)
             confidence, right = p.max(1), p.argmax(1) == y
-            how = f"{probe.PROTOCOL}; " + (
-                f"temperature {temperature:.2f}, chosen on the other fifth" if way == "scaled" else "no scaling"
+            how = f"{subject.probe.protocol}; " + (
+                f"temperature {temperature:.2f}{_chosen(subject)}" if way == "scaled" else "no scaling"
             )
             for kind, mass in (("ece", False), ("ece_mass", True)):
                 name = f"calibration.{way}.{kind}"
@@ -39,8 +40,18 @@ class Calibration(Check):
                 value = error(np.arange(len(y)))
                 interval = quantiles(bootstrap(error, len(y), derive(subject.seed, name), 300))
                 bins = f"{_BINS} bins of equal {'mass' if mass else 'width'}"
-                found.append(measured(subject, name, value, interval, len(y), f"{bins}; {how}; {subject.how}"))
+                protocol = f"{bins}; {how}; {subject.how}"
+                found.append(measured(subject, name, value, interval, len(y), protocol, better="lower"))
             items |= {f"{way}.brier": brier(p, y), f"{way}.nll": nll(p, y), f"{way}_confidence": confidence}
-            found.append(bootstrapped(subject, f"calibration.{way}.brier", items[f"{way}.brier"], how))
-            found.append(bootstrapped(subject, f"calibration.{way}.nll", items[f"{way}.nll"], how, unit="nats"))
+            for kind, unit in (("brier", "score"), ("nll", "nats")):
+                name = f"{way}.{kind}"
+                found.append(bootstrapped(subject, f"calibration.{name}", items[name], how, unit=unit, better="lower"))
         return Findings(found, {**items, "right": subject.test_logits.argmax(1) == y})
+
+
+def _chosen(subject: Subject) -> str:
+    return (
+        ", chosen on the other fifth"
+        if subject.answers is None
+        else ", as nothing is fitted to another model's answers"
+    )

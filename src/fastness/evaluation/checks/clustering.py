@@ -24,6 +24,8 @@ _UNNAMED = 10  # clusters where there are no classes
 class Clustering(Check):
     """k-means and HDBSCAN on the held-out items."""
 
+    needs = frozenset({"embeddings"})
+
     def missing(self, subject: Subject) -> str | None:
         """It needs items enough."""
         return None if len(subject.test) >= 4 * _clusters(subject) else "needs more items: four a cluster"
@@ -103,5 +105,8 @@ def _cohesion(subject: Subject, way: str, z: Floats, clusters: Ints, protocol: s
         mean, low, high = student(values)
         how = f"{protocol}; {len(draws)} samples of {size} of them, all pairs"
         name = f"clustering.{way}.{kind}"
-        found.append(measured(subject, name, mean, (low, high), len(draws), how, over="draws", unit="score"))
+        better = "lower" if kind == "davies_bouldin" else "higher"
+        found.append(
+            measured(subject, name, mean, (low, high), len(draws), how, over="draws", unit="score", better=better)
+        )
     return found

@@ -8,7 +8,6 @@ import numpy as np
 
 from fastness.core.seeds import derive, numpy_generator
 from fastness.corruptions import SEVERITIES, WORLDS, World
-from fastness.evaluation import probe
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Subject
@@ -52,7 +51,7 @@ class Corruption(Check):
                 )
                 z = bundle.embed_batches(batches, len(items), normalize=False)
                 outcomes[f"{name}.{severity}.{figure}"] = _outcome(subject, rows, z)
-        return Findings(self._summary(subject, figure, world, outcomes), outcomes, items.dataset)
+        return Findings(self._summary(subject, figure, world, outcomes), outcomes, subject.held_out.select(rows))
 
     def _summary(self, subject: Subject, figure: str, world: World, outcomes: dict[str, Floats]) -> list[Measurement]:
         """Return every corruption at every severity, each over severities, each severity over the common ones."""
@@ -67,7 +66,7 @@ class Corruption(Check):
         values[f"worst.{worst}"] = each[worst]
         table = np.stack(list(values.values()), 1)
         means = bootstrap_means(table, derive(subject.seed, "corruption interval"))
-        what = f"{probe.PROTOCOL}, clean" if subject.has_labels else "cosine to the embedding of the clean item"
+        what = f"{subject.probe.protocol}, clean" if subject.has_labels else "cosine to the embedding of the clean item"
         protocol = f"{world.source}; {what}; {len(table):,} held-out items; {subject.how}"
         unit = "share" if subject.has_labels else "cosine"
         return [

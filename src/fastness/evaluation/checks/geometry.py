@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fastness.core.seeds import numpy_generator, torch_generator
+from fastness.core.seeds import numpy_generator
 from fastness.evaluation.checks import CHECKS, Check, Findings
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
+from fastness.evaluation.two_views import two_views
 from fastness.losses.precision import normalised
 from fastness.metrics import geometry
 from fastness.metrics.intervals import student
-from fastness.training.batches import moved
-from fastness.views import VIEWS
 
-_DRAWS, _SAMPLE, _AT_ONCE = 8, 500, 64
+_DRAWS, _SAMPLE = 8, 500
 
 
 @CHECKS.register("geometry")
@@ -30,20 +29,11 @@ class Geometry(Check):
         """Measure eight samples and give Student's interval over them."""
         # Samples must differ to tell how far the numbers move, so none takes all items.
         n = max(2, min(_SAMPLE, len(subject.test) // 2))
-        encoder = subject.bundle.encoder
-        made = VIEWS.get(encoder.spec.modality)
-        views, device = made.make(made.probe, encoder.spec, subject.fit), encoder.device
         values: dict[str, list[float]] = {"alignment": [], "uniformity": [], "effective_rank": []}
         for draw in range(_DRAWS):
             rows = numpy_generator(subject.seed, "geometry", draw).permutation(len(subject.test))[:n]
-            generator = torch_generator(subject.seed, "geometry views", draw, device=device)
-            with torch.inference_mode():
-                pairs = [
-                    encoder.of_views(views(moved(batch, device), generator))
-                    for _, batch in subject.test.select(rows).batches(_AT_ONCE)
-                ]
-                x, y = normalised(torch.cat(pairs)).unbind(1)
-                z = normalised(torch.from_numpy(subject.test_vectors[rows]))
+            x, y = two_views(subject, rows, "geometry views", draw)
+            z = normalised(torch.from_numpy(subject.test_vectors[rows]))
             values["alignment"].append(geometry.alignment(x, y))
             values["uniformity"].append(geometry.uniformity(z))
             values["effective_rank"].append(geometry.effective_rank(z))
@@ -66,6 +56,7 @@ class Geometry(Check):
                     f"{text}; {_DRAWS} samples of {n} held-out items",
                     subject.data,
                     seed=subject.seed,
+                    better="neither",
                 )
                 for name, (unit, text) in described.items()
             ]

@@ -11,6 +11,8 @@ from fastness.metrics.knn import knn_predict
 class KNN(Check):
     """Weighted vote of the 20 nearest."""
 
+    needs = frozenset({"embeddings"})
+
     def run(self, subject: Subject) -> Findings:
         """Classify the held-out items by the fitting items."""
         bank, labels = subject.fit_vectors, subject.fit_labels

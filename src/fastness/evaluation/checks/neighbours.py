@@ -13,6 +13,8 @@ from fastness.metrics.retrieval import by_label
 class Neighbours(Check):
     """Precision, recall and F1 at 1, 5 and 10, mean average precision, reciprocal rank and nDCG."""
 
+    needs = frozenset({"embeddings"})
+
     def run(self, subject: Subject) -> Findings:
         """Rank the fitting items for each held-out one."""
         bank, asked = _unit(subject.fit_vectors), _unit(subject.test_vectors)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.seeds import numpy_generator
-from fastness.evaluation import probe
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Subject
@@ -55,10 +54,10 @@ class OutOfDistribution(Check):
                 lambda z: outliers.mahalanobis(bank, z, labels),
             )
             scores["msp"] = (
-                f"1 - largest probability; {probe.PROTOCOL}",
+                f"1 - largest probability; {subject.probe.protocol}",
                 lambda z: outliers.max_probability(head.logits(z)),
             )
-            scores["energy"] = (f"free energy; {probe.PROTOCOL}", lambda z: outliers.energy(head.logits(z)))
+            scores["energy"] = (f"free energy; {subject.probe.protocol}", lambda z: outliers.energy(head.logits(z)))
         return scores
 
 
@@ -81,6 +80,7 @@ def _told_apart(subject: Subject, name: str, inside: Scores, outside: Scores, ho
             quantiles([sample[figure] for sample in samples]),
             len(inside) + len(outside),
             protocol,
+            better="lower" if figure == "fpr95" else "higher",
         )
         for figure, value in outliers.detection(inside, outside).items()
     ]

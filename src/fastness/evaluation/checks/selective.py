@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 
 from fastness.core.seeds import derive
-from fastness.evaluation import probe
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.subject import Subject
 from fastness.metrics.calibration import softmax
@@ -21,6 +20,8 @@ _RISKS = (0.01, 0.05, 0.1)
 @CHECKS.register("selective")
 class Selective(Check):
     """Area under risk and coverage, and how much can be answered with 1, 5 and 10% of errors."""
+
+    needs = frozenset({"probabilities"})
 
     def run(self, subject: Subject) -> Findings:
         """Measure the probe on the held-out items."""
@@ -38,6 +39,7 @@ class Selective(Check):
             value = drawn(np.arange(len(wrong)))
             interval = quantiles(bootstrap(drawn, len(wrong), derive(subject.seed, name), 300))
             what = "mean error over all coverages" if kind == "aurc" else "share answered at that share of errors"
-            how = f"{what}, the surest first; {probe.PROTOCOL}; {subject.how}"
-            found.append(measured(subject, name, value, interval, len(wrong), how))
+            how = f"{what}, the surest first; {subject.probe.protocol}; {subject.how}"
+            better = "lower" if kind == "aurc" else "higher"
+            found.append(measured(subject, name, value, interval, len(wrong), how, better=better))
         return Findings(found, {"confidence": confidence, "wrong": wrong})

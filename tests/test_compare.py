@@ -1,0 +1,324 @@
+"""Slices, comparisons and the gate: equal to what one would count by hand, and right about chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastness as fs
+from fastness.evaluation import evidence as evidences
+from fastness.evaluation import slices
+from fastness.evaluation.compare import compare
+from fastness.evaluation.gate import Policy, judge, read_policy
+from fastness.evaluation.measurement import Measurement
+from fastness.metrics.intervals import chance_of_drop
+
+COLUMNS = {
+    "brightness": np.array([10.0, 50.0, np.nan, 30.0]),
+    "category": np.array(["shoes", "hats", "shoes", ""]),
+    "made in": np.array(["DE", "FR", "FR", "DE"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("brightness < 40", [0, 3]),
+        ("40 > brightness", [0, 3]),
+        ("20 < brightness <= 50", [1, 3]),
+        ("brightness < 40 and category == 'shoes'", [0]),
+        ("brightness < 40 or category == 'shoes'", [0, 2, 3]),
+        ("not brightness < 40", [1, 2]),
+        ("category != 'shoes'", [1]),
+        ("category in ('shoes', 'hats')", [0, 1, 2]),
+        ("category not in ['shoes']", [1]),
+        ("`made in` == 'DE' and brightness > -1", [0, 3]),
+    ],
+)
+def test_expressions(expression: str, rows: list[int]) -> None:
+    """An expression holds where one would say so; what is missing is never compared."""
+    assert np.flatnonzero(slices.where(expression, COLUMNS).mask).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        ("brightness <", "invalid syntax"),
+        ("color == 'red'", "nothing is known of 'color'; known: brightness, category, made in"),
+        ("brightness == 'dark'", "the column holds numbers"),
+        ("category < 3", "the column holds texts"),
+        ("category", "no comparison"),
+        ("category == shoes", "put a text in quotes"),
+        ("__import__('os').system('true') == 0", "no comparison|wants a column"),
+        ("brightness is 3", "no comparison that slices know"),
+        ("`nothing` == 1", "nothing is known of 'nothing'"),
+        ("category in 'shoes'", "a list behind it"),
+        ("brightness + 1 < 3", "wants a column"),
+    ],
+)
+def test_expressions_that_are_none(expression: str, says: str) -> None:
+    """Each says what is wrong, and nothing in it is ever run."""
+    with pytest.raises(fs.BadInput, match=says):
+        slices.where(expression, COLUMNS)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_expression_or_an_error(text: str) -> None:
+    """Nothing else comes out."""
+    try:
+        found = slices.where(text, COLUMNS)
+    except fs.BadInput:
+        return
+    assert found.mask.dtype == np.bool_ and found.mask.shape == (4,)
+
+
+def test_names_select_what_they_hold() -> None:
+    """Every usual slice's name is an expression for the same items, whatever the column or value is called."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "hospital": rng.choice([1000001.0, 1000002.0, 0.1 + 0.2], 60),
+        "class": rng.choice(["it's", 'say "no"', "back\\slash"], 60),
+        "\u00b5": rng.normal(size=60) * 1e6,
+        "size in cm": rng.normal(size=60) / 1e6,
+    }
+    found = slices.usual(columns)
+    assert len(found) == 3 + 3 + 2 + 2
+    for part in found:
+        assert np.array_equal(slices.where(part.name, columns).mask, part.mask), part.name
+
+
+def test_usual_slices() -> None:
+    """Few texts are a slice each, numbers their ends, texts that are all different none."""
+    columns = {"kind": np.array(["a", "b"] * 50), "name": np.arange(100).astype(np.str_), "size": np.arange(100.0)}
+    found = {part.name: int(part.mask.sum()) for part in slices.usual(columns)}
+    assert found == {"kind == 'a'": 50, "kind == 'b'": 50, "size <= 19.8": 20, "size >= 79.2": 20}
+
+
+def evidence(folder: Path, right: np.ndarray, **known: Any) -> evidences.Evidence:
+    """Write evidence of right and wrong answers as a check would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = [i.to_bytes(32, "big") for i in range(len(right))]
+    key = pa.array(hashes, pa.binary(32))
+    pq.write_table(pa.table({"sha256": key, "accuracy": right}), folder / "knn.parquet")
+    pq.write_table(pa.table({"sha256": key, **{n: pa.array(v) for n, v in known.items()}}), folder / "items.parquet")
+    mean = float(np.mean(right))
+    measurements = [
+        Measurement("knn.accuracy", mean, mean - 0.01, mean + 0.01, "items", len(right), "share", "", ""),
+        Measurement("geometry.rank", 5.0, 4.0, 6.0, "draws", 8, "dimensions", "", "", better="neither"),
+        Measurement("ood.x.auroc", mean / 2, 0.1, 0.9, "items", 10, "share", "", ""),
+    ]
+    lines = [json.dumps(m.to_dict()) for m in measurements]
+    (folder / "measurements.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "evidence.json").write_text('{"data": "somewhere"}')
+    return evidences.read(folder)
+
+
+def rehash(folder: Path, hashes: list[bytes]) -> None:
+    """Give the items other bytes."""
+    for name in ("knn", "items"):
+        table = pq.read_table(folder / f"{name}.parquet")
+        pq.write_table(table.set_column(0, "sha256", pa.array(hashes, pa.binary(32))), folder / f"{name}.parquet")
+
+
+def pair(tmp_path: Path, seed: int = 0, n: int = 2000) -> tuple[evidences.Evidence, evidences.Evidence]:
+    """Two systems, 80% right, the second wrong more often in group b."""
+    rng = np.random.default_rng(seed)
+    group = np.where(np.arange(n) % 4 == 0, "b", "a")
+    before = rng.random(n) < 0.8
+    after = before & ~((group == "b") & (rng.random(n) < 0.2))
+    order = rng.permutation(n)
+    first = evidence(tmp_path / "a", before, group=group.tolist())
+    second = evidence(tmp_path / "b", after, group=group.tolist())
+    for name in ("knn", "items"):  # another order, as of another source
+        pq.write_table(pq.read_table(second.folder / f"{name}.parquet").take(order), second.folder / f"{name}.parquet")
+    return first, second
+
+
+def test_paired_differences(tmp_path: Path) -> None:
+    """On every slice the difference is that of the means, whatever the order; it lies in its interval."""
+    before, after = pair(tmp_path)
+    found = {d.slice: d for d in compare(before, after).differences if d.name == "knn.accuracy"}
+    assert set(found) == {"all", "group == 'a'", "group == 'b'"}
+    assert found["group == 'a'"].gain == 0 and found["group == 'a'"].n == 1500
+    assert found["group == 'b'"].gain == pytest.approx(-0.8 * 0.2, abs=0.05)
+    assert found["all"].gain == pytest.approx(found["group == 'b'"].gain / 4)
+    assert all(d.low <= d.after - d.before <= d.high for d in found.values())
+    back = {d.slice: d for d in compare(after, before).differences if d.name == "knn.accuracy"}
+    for name, d in found.items():
+        assert (back[name].gain, back[name].p_better) == pytest.approx((-d.gain, d.p_worse))
+        assert (back[name].low, back[name].high) == pytest.approx((-d.high, -d.low), abs=0.002)
+
+
+def test_pairing_narrows(tmp_path: Path) -> None:
+    """The interval of a pair is that of the flips, far narrower than that of two groups of items."""
+    before, after = pair(tmp_path)
+    d = next(d for d in compare(before, after, []).differences if d.name == "knn.accuracy")
+    flips = np.sqrt((d.before - d.after) * (1 - (d.before - d.after)) / d.n)
+    assert d.high - d.low == pytest.approx(2 * 1.96 * flips, rel=0.15)
+
+
+def test_equal_bytes_are_paired_in_order(tmp_path: Path) -> None:
+    """Items with the same bytes keep their places."""
+    folder = tmp_path / "a"
+    first = evidence(folder, np.array([True, False, True]))
+    rehash(folder, [b"\0" * 32] * 3)
+    comparison = compare(first, first, [])
+    assert comparison.outcomes["knn.accuracy"][:, 0].tolist() == [1, 0, 1]
+
+
+def test_other_items(tmp_path: Path) -> None:
+    """Evidence of other items cannot be compared, and nothing is made up."""
+    one = evidence(tmp_path / "a", np.array([True, False]))
+    other = evidence(tmp_path / "b", np.array([True, False]))
+    rehash(other.folder, [b"x" * 32, b"y" * 32])
+    with pytest.raises(fs.BadInput, match="different items"):
+        compare(one, other)
+    with pytest.raises(fs.BadInput, match="no evidence"):
+        evidences.read(tmp_path)
+
+
+def test_chance_of_a_drop() -> None:
+    """The sign test for flips, Student's t for others; under no change small values are as rare as they say."""
+    assert chance_of_drop([-1] * 5) == pytest.approx(1 / 32)
+    assert chance_of_drop([0, 0]) == 1.0
+    assert chance_of_drop([-0.5] * 3) == 1 / 8 and chance_of_drop([0.5]) == 0.5
+    assert chance_of_drop([-0.1, -0.1 - 1e-9]) == 1 / 4  # two drops that are all but equal prove little
+    rng = np.random.default_rng(0)
+    found = [chance_of_drop(rng.choice([-1, 0, 1], size=200, p=[0.1, 0.8, 0.1])) for _ in range(1000)]
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.06
+    found = [chance_of_drop(rng.normal(size=30)) for _ in range(1000)]
+    assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
+
+
+def verdict(comparison: Any, *rules: dict[str, Any]) -> Any:
+    """Judge by rules."""
+    return judge(Policy.model_validate({"rules": list(rules)}), comparison)
+
+
+def test_the_gate(tmp_path: Path) -> None:
+    """A slice that fell is refused by name, though the whole passes; floors, proofs and small slices do as they say."""
+    comparison = compare(*pair(tmp_path))
+    whole = {"measure": "knn.accuracy", "drop": 0.06}
+    assert verdict(comparison, whole).passed
+    refused = verdict(comparison, whole, {"measure": "knn.*", "by": "group", "drop": 0.05})
+    assert [(j.rule, j.slice) for j in refused.refusals] == [(2, "group == 'b'")]
+    assert "rule 2, knn.accuracy on group == 'b'" in str(refused)
+    assert not verdict(comparison, {"measure": "knn.accuracy", "floor": 0.9}).passed
+    assert verdict(comparison, {"measure": "ood.*", "ceiling": 0.5}).passed
+    assert not verdict(comparison, {"measure": "ood.*", "ceiling": 0.5, "proof": "safety"}).passed
+    drop = -next(d.gain for d in comparison.differences if d.name == "knn.accuracy" and d.slice == "all")
+    assert verdict(comparison, {"measure": "knn.accuracy", "drop": drop + 0.001}).passed
+    assert not verdict(comparison, {"measure": "knn.accuracy", "drop": drop + 0.001, "proof": "safety"}).passed
+    small = verdict(comparison, {"measure": "knn.accuracy", "by": "group", "drop": 0.05, "items": 600})
+    assert small.passed and [j.passed for j in small.judgements] == [True, None]
+    both = {"measure": "knn.accuracy", "by": "group", "where": "group != 'b'", "drop": 0.05}
+    assert verdict(comparison, both).passed
+
+
+def test_chance_is_no_refusal(tmp_path: Path) -> None:
+    """A drop beyond the margin in a few items that chance explains is let through."""
+    n, rng = 200, np.random.default_rng(1)
+    before = rng.random(n) < 0.5
+    after = rng.random(n) < 0.5
+    group = np.arange(n) % 20
+    known = {"group": group.astype(np.str_).tolist()}
+    comparison = compare(evidence(tmp_path / "a", before, **known), evidence(tmp_path / "b", after, **known))
+    rule = {"measure": "knn.accuracy", "by": "group", "drop": 0.01, "items": 1}
+    assert min(d.gain for d in comparison.differences if d.name == "knn.accuracy") < -0.2
+    assert verdict(comparison, rule).passed
+    assert not verdict(comparison, {**rule, "proof": "safety"}).passed
+
+
+def test_the_level_is_that_of_the_intervals(tmp_path: Path) -> None:
+    """What is safe at one level need not be at a higher one."""
+    comparison = compare(*pair(tmp_path))
+    low = next(d.low for d in comparison.differences if d.name == "knn.accuracy" and d.slice == "all")
+    rule = {"measure": "knn.accuracy", "drop": -low + 0.001, "proof": "safety"}
+    assert judge(Policy.model_validate({"rules": [rule]}), comparison).passed
+    assert not judge(Policy.model_validate({"rules": [rule], "level": 0.9999}), comparison).passed
+
+
+def test_a_drop_from_nothing(tmp_path: Path) -> None:
+    """A rule about a drop is not passed by a bundle that is compared with itself."""
+    alone = pair(tmp_path)[0]
+    with pytest.raises(fs.BadInput, match="rule 1: asks about a drop"):
+        verdict(compare(alone, alone), {"measure": "knn.accuracy", "drop": 0.1})
+    assert verdict(compare(alone, alone), {"measure": "knn.accuracy", "floor": 0.1}).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rules: [{measure: knn.accuracy}]", "rules.1: .*no limit"),
+        ("rules: []", "at least 1"),
+        ("rules: [{measure: a, drop: -1}]", "rules.1.drop"),
+        ("rules: [{measure: a, drop: 0.1, slice: b}]", "rules.1.slice: Extra"),
+        ("rules: [", "no YAML"),
+        ("- a", "policy"),
+    ],
+)
+def test_policies_that_are_none(tmp_path: Path, text: str, says: str) -> None:
+    """Each names file, field and what is wrong."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(fs.BadInput, match=rf"policy.yaml: .*{says}"):
+        read_policy(path)
+
+
+def test_rules_about_nothing(tmp_path: Path) -> None:
+    """A rule that names what was not measured, or slices what has none, is a mistake and no pass."""
+    comparison = compare(*pair(tmp_path))
+    for rule, says in (
+        ({"measure": "knn.acuracy", "floor": 0.1}, "measured: knn.accuracy"),
+        ({"measure": "ood.x.auroc", "by": "group", "drop": 0.1}, "has no slices"),
+        ({"measure": "knn.accuracy", "by": "vendor", "drop": 0.1}, "nothing is known of 'vendor'"),
+        ({"measure": "geometry.rank", "drop": 0.1}, "neither better nor worse"),
+        ({"measure": "knn.accuracy", "where": "group == 'c'", "floor": 0.1}, "no item is in its slices"),
+        ({"measure": "knn.accuracy", "by": "group", "where": "group > 'b'", "floor": 0.1}, "no item is in its slices"),
+    ):
+        with pytest.raises(fs.BadInput, match=says):
+            verdict(comparison, rule)
+
+
+def test_the_command_line(fastness: Any, tmp_path: Path) -> None:
+    """Exit 0 with a page, 3 with the rule and slice that refused, 2 for a mistake."""
+    pair(tmp_path)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: [{measure: knn.accuracy, drop: 0.06}]")
+    passed = fastness("compare", "a", "b", "--gate", "policy.yaml", "--json")
+    assert passed.status == 0 and json.loads(passed.out)["comparisons"][0]["gate"]["passed"]
+    policy.write_text("rules: [{measure: knn.accuracy, by: group, drop: 0.05}]")
+    refused = fastness("compare", "a", "b", "--gate", "policy.yaml", "--out", "page")
+    assert refused.status == 3 and "group == 'b'" in refused.err and refused.err.count("\n") == 1
+    page = (tmp_path / "page" / "compare.html").read_text()
+    assert "The gate says no" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "✗ refused" in page and "| group == 'b' |" in (tmp_path / "page" / "compare.md").read_text()
+    wrong = fastness("compare", "a", "b", "--slice", "vendor == 1")
+    assert wrong.status == 2 and "nothing is known of 'vendor'; known: group" in wrong.err
+    missing = fastness("compare", "a", "nowhere")
+    assert missing.status == 2 and "--data" in missing.err
+
+
+def test_two_bundles_on_data(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    """A bundle and itself differ nowhere; facts from metadata.csv are slices."""
+    import shutil
+
+    tree = tmp_path / "tree"
+    shutil.copytree(labelled, tree)
+    names = sorted(str(path.relative_to(tree)) for path in tree.rglob("*.png"))
+    rows = [f"{name},{'apple' if i % 2 else 'google'}" for i, name in enumerate(names)]
+    (tree / "metadata.csv").write_text("file_name,vendor\n" + "\n".join(rows) + "\n")
+    found = fs.compare(bundle, bundle, data=tree, checks=["knn"], out=tmp_path / "out", slices=["vendor", "label"])
+    changes = found.comparisons[0].differences
+    parts = {"vendor == 'apple'", "vendor == 'google'", "label == 'a'", "label == 'b'"}
+    assert {d.slice for d in changes} == {"all", *parts}
+    assert all(d.gain == 0 for d in changes)
+    assert {"brightness", "contrast", "vendor", "label"} <= set(found.comparisons[0].known)

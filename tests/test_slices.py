@@ -1,0 +1,237 @@
+"""Where it fails: slices are what one would count by hand, and planted ones are found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fastness as fs
+from fastness.data.sources.arrays import from_pixels
+from fastness.evaluation import slices
+from fastness.evaluation.checks import CHECKS
+from fastness.evaluation.checks.groups import _apart, _by_chance
+from fastness.evaluation.checks.slices import _chance
+from fastness.evaluation.subject import Subject
+from fastness.metrics.discovery import regions_of_error
+from fastness.metrics.intervals import holm
+from fastness.metrics.robustness import effective_robustness
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return fs.load(fs.train("digits", out=folder, quiet=True, steps=30, width=4, size=16, batch_size=32).bundle)
+
+
+def digits_with(change, chosen: float = 0.25) -> tuple[fs.Dataset, np.ndarray]:
+    """Return digits of which a share of the test items was changed, and which."""
+    whole = fs.open_data("digits")
+    pixels = np.stack([whole.payloads.read(row) for row in range(len(whole))])
+    splits = np.asarray(whole.manifest.splits)
+    planted = (splits == "test") & (np.random.default_rng(0).random(len(whole)) < chosen)
+    pixels[planted] = change(pixels[planted])
+    data = from_pixels(pixels, whole.labels, splits=splits)
+    return data.described(camera=np.where(planted, "old", "new")), planted[splits == "test"]
+
+
+def measured(subject: Subject, name: str):
+    """Run a check that the subject allows."""
+    check = CHECKS.get(name)()
+    assert check.missing(subject) is None
+    return check.run(subject)
+
+
+def test_dark_pictures_are_found_without_being_named(bundle):
+    """One of the first three slices is the dark pictures, by the embeddings alone; it says what they have in common."""
+    data, planted = digits_with(lambda pixels: pixels // 6)
+    subject = Subject.of(bundle, data, 0)
+    assert np.array_equal(np.asarray(subject.held_out_known["camera"]) == "old", planted)
+    found = measured(subject, "slices")
+    region = found.items["region"]
+    first = [m.slice for m in found.measurements[1:4]]
+    number = next(int(name.split(":")[0].removeprefix("found ")) for name in first if name.startswith("found"))
+    assert planted[region == number].mean() >= 0.8
+    assert any(name.startswith("found") and "camera == 'old' (" in name for name in first)
+    assert "camera == 'old'" in first
+
+
+def test_slices_are_what_one_would_count(bundle):
+    """Each slice has the accuracy of its items; the worst stands first; what was asked for is what there is."""
+    data, planted = digits_with(lambda pixels: 255 - pixels)
+    subject = Subject.of(bundle, data, 0)
+    found = measured(subject, "slices")
+    right = found.items["accuracy"]
+    by_name = {m.slice: m for m in found.measurements}
+    assert by_name["camera == 'old'"].value == pytest.approx(right[planted].mean())
+    assert by_name["all"].value == pytest.approx(right.mean())
+    highs = [m.high for m in found.measurements[1:]]
+    assert highs == sorted(highs)
+    asked = replace(subject, slices=("camera", "brightness < 60 and camera == 'new'"))
+    names = {m.slice for m in measured(asked, "slices").measurements if not m.slice.startswith("found")}
+    assert {"all", "camera == 'old'", "camera == 'new'"} <= names
+
+
+def test_groups(bundle):
+    """Difference and ratio are those of the groups' error rates; without a named column there are none."""
+    data, planted = digits_with(lambda pixels: np.roll(pixels, 3, axis=2))
+    subject = Subject.of(bundle, data, 0)
+    assert "--sensitive" in CHECKS.get("groups")().missing(subject)
+    report = fs.evaluate(bundle, data, ["groups", "slices"], sensitive=["camera"])
+    found = {(m.name, m.slice): m for m in report.evidence.measurements}
+    wrong = subject.test_logits.argmax(1) != subject.test_labels
+    rates = wrong[planted].mean(), wrong[~planted].mean()
+    assert found["groups.error", "camera == 'old'"].value == pytest.approx(rates[0])
+    assert found["groups.camera.error.difference", "all"].value == pytest.approx(rates[0] - rates[1])
+    assert found["groups.camera.error.ratio", "all"].value == pytest.approx(rates[0] / rates[1])
+    page = report.html.read_text()
+    assert "times as often in one group of camera" in page and "Where it fails" in page
+    assert "camera == &#39;old&#39;" in page
+    assert "| slices.accuracy | camera == 'old' |" in report.html.with_suffix(".md").read_text()
+
+
+def test_without_examples_nothing_of_the_data_is_shown(bundle):
+    """No picture is left in the page."""
+    data, _ = digits_with(lambda pixels: pixels // 6)
+    assert "data:image/png" in fs.evaluate(bundle, data, ["slices"]).html.read_text()
+    assert "data:image/png" not in fs.evaluate(bundle, data, ["slices"], examples=False).html.read_text()
+
+
+def test_facts_of_any_name_and_length(bundle, tmp_path):
+    """A fact may be called as the items' key is; free text is no slice and does not fill memory."""
+    data, planted = digits_with(lambda pixels: pixels)
+    long = ["x" * 50_000 if i == 7 else f"note {i}" for i in range(len(data))]
+    kind = np.where(np.arange(len(data)) % 2, "odd", "even")
+    described = data.described(sha256=kind, found=kind, note=long)
+    report = fs.evaluate(bundle, described, ["knn", "slices"], out=tmp_path)
+    keys, known = report.evidence.known()
+    assert len(set(keys)) == len(keys) == len(planted)
+    assert "note" not in known and "sha256" not in known and "found" in known
+    assert any(m.slice == "found == 'odd'" for m in report.evidence.measurements)
+
+
+def test_columns_are_tried_first(bundle):
+    """A column that is not there is said before anything is measured."""
+    said = []
+    for wrong in ({"slices": ["colour"]}, {"sensitive": ["colour"]}, {"domain": "colour"}):
+        with pytest.raises(fs.BadInput, match="colour"):
+            fs.evaluate(bundle, "digits", ["few_label"], say=said.append, **wrong)
+    assert not said
+
+
+def test_chance_makes_no_weak_slice():
+    """Where errors fall anywhere, hardly ever a slice is named; where they do not, it is."""
+    named = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(1000) < 0.2
+        every = np.ones(1000, bool)
+        parts = [rng.random(1000) < 0.1 for _ in range(25)]
+        named += holm([_chance(part, every, wrong) for part in parts]).min() < 0.05
+        planted = parts[0] & (rng.random(1000) < 0.5)
+        assert _chance(parts[0], every, wrong | planted) < 1e-3
+    assert named <= 6
+
+
+def test_chance_makes_no_unequal_groups(bundle):
+    """Groups drawn by lot are seldom said to be served unequally."""
+    said = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        wrong, group = rng.random(500) < 0.15, rng.integers(5, size=500)
+        members = [np.flatnonzero(group == g) for g in range(5)]
+
+        def rate(rows, wrong=wrong):
+            return float(wrong[rows].mean())
+
+        said += _by_chance(rate, members, _apart(rate, members)["difference"], rng) < 0.05
+    assert said <= 4
+
+
+def test_a_policy_on_one_bundle(bundle, tmp_path):
+    """Floors judge without anything to compare with."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "rules: [{measure: knn.accuracy, floor: 0.1}, {measure: knn.accuracy, by: label, ceiling: 0.5, items: 20}]"
+    )
+    report = fs.evaluate(bundle, "digits", ["knn"], policy=policy)
+    assert not report.verdict.passed and {j.rule for j in report.verdict.refusals} == {2}
+    assert "The gate says no" in report.html.read_text()
+
+
+@pytest.mark.parametrize("kind", ["direction", "class"])
+def test_planted_regions(kind):
+    """A region where errors are frequent is found, whether it is a direction or a class; over many seeds."""
+    precise = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        z = rng.normal(size=(2000, 30)).astype(np.float32) * np.linspace(3, 0.5, 30, dtype=np.float32)
+        y = rng.integers(5, size=2000)
+        planted = z[:, 2] > 2.5 if kind == "direction" else y == 3
+        wrong = rng.random(2000) < np.where(planted, 0.5, 0.1)
+        half = rng.random(2000) < 0.5
+        region = regions_of_error(z[half], y[half], wrong[half], 5, seed).of(z[~half], y[~half])
+        precise.append(planted[~half][region == 1].mean())
+    assert np.median(precise) > 0.9 and min(precise) > 0.6
+
+
+def test_no_regions_where_errors_fall_anywhere():
+    """Chance alone makes hardly any region that errors of other items confirm."""
+    gaps = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        z, y = rng.normal(size=(1000, 8)).astype(np.float32), rng.integers(3, size=1000)
+        wrong = rng.random(1000) < 0.2
+        region = regions_of_error(z[:500], y[:500], wrong[:500], 3, seed).of(z[500:], y[500:])
+        gaps += [wrong[500:][region == i].mean() - 0.2 for i in range(1, region.max() + 1)]
+    assert not gaps or abs(np.mean(gaps)) < 0.06
+
+
+def test_description():
+    """What most of the items have and few of the others; the words of texts."""
+    columns = {"vendor": np.array(["a"] * 30 + ["b"] * 70), "size": np.arange(100.0)}
+    inside = np.arange(100) < 25
+    texts = [f"der Hund {i}" if i < 25 else f"the dog {i}" for i in range(100)]
+    said = slices.described(inside, columns, texts)
+    assert said.startswith("vendor == 'a' (100% of them, 7% of the others)")
+    assert "words: der, hund" in said
+    assert slices.described(np.arange(100) % 2 == 0, columns) == "nothing that is known tells them from the others"
+
+
+def test_shift_and_domains(bundle):
+    """The same items from elsewhere have the same accuracy; names of classes count, not their order; so do domains."""
+    data, _ = digits_with(lambda pixels: 255 - pixels, 0.4)
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    whole = fs.open_data("digits")
+    pixels = np.stack([whole.payloads.read(row) for row in range(len(whole))])
+    splits = np.asarray(whole.manifest.splits)
+    here = from_pixels(pixels, names[whole.labels], splits=splits)
+    test = (splits == "test") & (whole.labels > 5)
+    there = from_pixels(pixels[test], np.where(whole.labels[test] == 9, "ten", names[whole.labels[test]]))
+    report = fs.evaluate(bundle, here, ["shift"], shift=[there])
+    subject = Subject.of(bundle, here, 0)
+    right = subject.test_logits.argmax(1) == subject.test_labels
+    shared = np.isin(names[whole.labels[splits == "test"]], ["six", "seven", "eight"])
+    assert report["shift.set1.accuracy"] == pytest.approx(right[shared].mean())
+    assert report["shift.set1.drop"] == pytest.approx(0)
+    subject = replace(Subject.of(bundle, data, 0), domain="label")
+    assert "needs" in CHECKS.get("domains")().missing(Subject.of(bundle, data, 0))
+    assert measured(subject, "domains").measurements == []  # a domain with one class teaches nothing
+    camera = data.described(camera=np.where(np.arange(len(data)) % 3, "new", "old"))
+    table = measured(replace(Subject.of(bundle, camera, 0), domain="camera"), "domains").measurements
+    assert {(m.name, m.slice) for m in table} == {
+        (f"domains.from camera == '{one}'.accuracy", f"camera == '{other}'")
+        for one in ("new", "old")
+        for other in ("new", "old")
+    }
+
+
+def test_effective_robustness():
+    """Nothing on the line, as much as one lies above it otherwise; one baseline is no line."""
+    clean = np.array([0.6, 0.7, 0.8, 0.9])
+    shifted = 1 / (1 + np.exp(-(0.8 * np.log(clean / (1 - clean)) - 0.5)))
+    assert effective_robustness(clean, shifted, clean, shifted) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert effective_robustness([0.7], [shifted[1] + 0.1], clean, shifted) == pytest.approx([0.1])
+    with pytest.raises(ValueError, match="two baseline"):
+        effective_robustness([0.7], [0.6], [0.5, 0.5], [0.4, 0.4])
