@@ -52,13 +52,28 @@ class Conv2d(nn.Conv2d):
         return out.transpose(1, 2).reshape(B, h, w - 1, -1).permute(0, 3, 1, 2)
 
 
+class Pointwise(nn.Conv2d):
+    """A 1 × 1 convolution that, of few channels, takes every second place itself before it multiplies.
+
+    oneDNN 3.12 writes past its workspace in the gradient of strided 1 × 1 convolutions whose inputs have fewer channels
+    than a vector register has places (uxlfoundation/oneDNN issue 6035): 8 with AVX2, 16 with AVX-512.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, C, H, W]`` to ``[B, out, H / stride, W / stride]``."""
+        stride = self.stride[0]
+        if stride == 1 or self.in_channels >= 16:
+            return super().forward(x)
+        return F.conv2d(x[:, :, ::stride, ::stride], self.weight, self.bias)
+
+
 def _power_of_two(n: int, most: int) -> int:
     """Return the largest power of two that divides ``n``, at most ``most``."""
     return min(n & -n, most)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    kind = Conv2d if kernel == 3 else nn.Conv2d
+    kind = {1: Pointwise, 3: Conv2d}.get(kernel, nn.Conv2d)
     return kind(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 

@@ -53,8 +53,8 @@ class Measurement:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Measurement:
         """Read what `to_dict` wrote."""
-        ends = {"low": -math.inf, "high": math.inf}
-        fields = {k: ends.get(k, math.nan) if v is None and k != "chance" else v for k, v in values.items()}
+        missing = {"value": math.nan, "low": -math.inf, "high": math.inf}
+        fields: dict[str, Any] = {k: missing.get(k) if v is None else v for k, v in values.items()}
         return cls(**fields)
 
     def __str__(self) -> str:
