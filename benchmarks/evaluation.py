@@ -19,6 +19,7 @@ import numpy as np
 import common
 import fastness as fs
 from fastness.core.files import write_json
+from fastness.data.dataset import Dataset
 from fastness.data.sources.arrays import from_pixels
 
 FOLDER = common.WORK / "evaluation"
@@ -37,11 +38,12 @@ CHECKS = (
 )
 
 
-def data(items: int) -> fs.Dataset:
+def data(items: int) -> Dataset:
     """Return as many fitting as held-out images, each of a group."""
     kept = np.load(common.cifar10_npz())
-    images = np.concatenate([kept["images"][:items], kept["test_images"][:items]])
-    labels = np.concatenate([kept["labels"][:items], kept["test_labels"][:items]])
+    rows = np.random.default_rng(0).permutation(len(kept["labels"]))[:items]  # in the file class by class
+    images = np.concatenate([kept["images"][rows], kept["test_images"][:items]])
+    labels = np.concatenate([kept["labels"][rows], kept["test_labels"][:items]])
     splits = np.array(["train"] * items + ["test"] * len(kept["test_labels"][:items]))
     return from_pixels(images, labels, splits=splits).described(camera=[f"c{i % 4}" for i in range(len(labels))])
 
@@ -53,7 +55,7 @@ def measured(items: int) -> dict[str, Any]:
     from fastness.evaluation.subject import Subject
 
     dataset = data(items)
-    run = fs.train(dataset, steps=30, width=16, out=FOLDER / "run", quiet=True)
+    run = fs.train(dataset, steps=10, batch_size=128, width=16, out=FOLDER / "run", quiet=True)
     bundle = fs.load(run.bundle)
     votes = np.eye(10)[dataset.split("test").labels] * 10 + 1
     subject = Subject.of(bundle, dataset, 0)

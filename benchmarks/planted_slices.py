@@ -22,6 +22,7 @@ import common
 import fastness as fs
 from fastness.core.seeds import numpy_generator, torch_generator
 from fastness.corruptions.image import CORRUPTIONS
+from fastness.data.dataset import Dataset
 from fastness.data.sources.arrays import from_pixels
 from fastness.evaluation import slices
 from fastness.evaluation.evaluate import measure
@@ -30,17 +31,17 @@ FOLDER = common.WORK / "planted_slices"
 TIMES, FIRST, PRECISE = 5, 3, 0.8
 KINDS_OF_EMOJI = ("Flags", "Food & Drink", "People & Body", "Smileys & Emotion")
 STRANGE_VENDOR = "fluent3d"
-FITTED, TESTED, TOPICS = 10_000, 5000, 8
+FITTED, TESTED, TOPICS = 5000, 5000, 8
 
-Planted = tuple[Path, fs.Dataset, np.ndarray]  # bundle, data with splits, which held-out items are planted
+Planted = tuple[Path, Dataset, np.ndarray]  # bundle, data with splits, which held-out items are planted
 
 
 def trained(name: str, pixels: np.ndarray, labels: Any, quick: bool) -> Path:
     """Return an encoder of pictures, trained unless it is there."""
     folder = FOLDER / f"{name}{'-quick' if quick else ''}"
     if not (folder / "bundle" / "bundle.json").exists():
-        steps = 60 if quick else 400
-        fs.train(from_pixels(pixels, labels), method="supcon", steps=steps, width=16, out=folder, quiet=True)
+        recipe = {"steps": 40 if quick else 250, "batch_size": 128, "width": 16, "size": 32}
+        fs.train(from_pixels(pixels, labels), method="supcon", out=folder, quiet=True, **recipe)
     return folder
 
 

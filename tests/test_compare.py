@@ -174,6 +174,17 @@ def test_equal_bytes_are_paired_in_order(tmp_path: Path) -> None:
     assert comparison.outcomes["knn.accuracy"][:, 0].tolist() == [1, 0, 1]
 
 
+def test_rounding_is_no_change(tmp_path: Path) -> None:
+    """Numbers of which each is a little lower, as another processor rounds, are the same numbers."""
+    values = np.random.default_rng(0).random(500)
+    one, other = evidence(tmp_path / "a", values), evidence(tmp_path / "b", values - 1e-7)
+    comparison = compare(one, other)
+    assert not any(comparison.verdicts().values())
+    assert all(d.gain == 0 for d in comparison.differences if d.name == "knn.accuracy")
+    lower = compare(one, evidence(tmp_path / "c", values - 1e-3))
+    assert any(d.name == "knn.accuracy" for d in lower.verdicts()["worse"])
+
+
 def test_other_items(tmp_path: Path) -> None:
     """Evidence of other items cannot be compared, and nothing is made up."""
     one = evidence(tmp_path / "a", np.array([True, False]))

@@ -22,6 +22,7 @@ from fastness.metrics.intervals import bootstrap_means, chance_of_drop, holm, qu
 Floats = npt.NDArray[np.float64]
 _DETAIL = re.compile(r"corruption\.\w+\.\d\.")
 _LEVEL = 0.95
+_ROUNDING = 1e-5  # what float32 features of another batch size or processor leave
 _SMALLEST = 20  # items of a slice on which a change is worth telling
 _AT_ONCE = 150  # differences that are drawn together
 
@@ -173,6 +174,9 @@ def _outcomes(before: Evidence, after: Evidence, keys: Sequence[Key]) -> dict[st
                 table[rows[rows >= 0], side] = values[rows >= 0]
     for table in found.values():
         table[np.isnan(table).any(1)] = np.nan
+        # Else rounding that leans one way on every item would look like a change that is sure.
+        same = np.isclose(*table.T, rtol=_ROUNDING, atol=_ROUNDING)
+        table[same, 1] = table[same, 0]
     return {name: table for name, table in found.items() if not np.isnan(table).all()}
 
 
