@@ -3,7 +3,8 @@
 Four kinds, five times each: one class of CIFAR-10 (JPEG-75) under strong noise, a tenth of the test images darkened
 to a quarter, emoji of a vendor that no label was given for, and a seventh of the sentences in another language
 (German). The check ``slices`` ranks all slices, the known ones (label, brightness, words …) and the regions that it
-finds. A planted slice is found if one of the first three holds hardly anything else: precision at least 0.8.
+finds. A planted slice is found if one of the first three holds hardly anything else: precision at least 0.8. Where a
+model does not fail (less than 10 points lost against the rest) there is nothing to find, and another one is drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fastness.evaluation import slices
 from fastness.evaluation.evaluate import measure
 
 FOLDER = common.WORK / "planted_slices"
-TIMES, FIRST, PRECISE = 5, 3, 0.8
+TIMES, FIRST, PRECISE, FAILS = 5, 3, 0.8, 0.1
 KINDS_OF_EMOJI = ("Flags", "Food & Drink", "People & Body", "Smileys & Emotion")
 STRANGE_VENDOR = "fluent3d"
 FITTED, TESTED, TOPICS = 5000, 5000, 8
@@ -40,8 +41,8 @@ def trained(name: str, pixels: np.ndarray, labels: Any, quick: bool) -> Path:
     """Return an encoder of pictures, trained unless it is there."""
     folder = FOLDER / f"{name}{'-quick' if quick else ''}"
     if not (folder / "bundle" / "bundle.json").exists():
-        recipe = {"steps": 40 if quick else 250, "batch_size": 128, "width": 16, "size": 32}
-        fs.train(from_pixels(pixels, labels), method="supcon", out=folder, quiet=True, **recipe)
+        recipe = {"steps": 60 if quick else 600, "batch_size": 128, "width": 16, "size": 32}
+        fs.train(from_pixels(pixels, labels), method="supervised", out=folder, quiet=True, **recipe)
     return folder
 
 
@@ -141,15 +142,19 @@ KINDS: dict[str, Callable[[int, bool], Planted]] = {
 }
 
 
-def found(planted: Planted) -> list[dict[str, Any]]:
-    """Return the first slices that the check names, each with its precision and recall for the planted items."""
+def found(planted: Planted) -> tuple[float, list[dict[str, Any]]]:
+    """Return what the planted items lose against the rest, and the first slices that the check names.
+
+    Of each slice the precision and recall for the planted items.
+    """
     import pyarrow.parquet as pq
 
     bundle, dataset, truth = planted
     out = FOLDER / "evidence"
     subprocess.run(["rm", "-rf", str(out)], check=True)
     subject, evidence = measure(bundle, dataset, ["slices"], out=out)
-    region = pq.read_table(out / "slices.parquet")["region"].to_numpy()
+    outcomes = pq.read_table(out / "slices.parquet")
+    region, right = outcomes["region"].to_numpy(), outcomes["accuracy"].to_numpy()
     rows = []
     for m in [m for m in evidence.measurements if m.slice != "all"][:FIRST]:
         if m.slice.startswith("found "):
@@ -164,7 +169,7 @@ def found(planted: Planted) -> list[dict[str, Any]]:
                 "recall": float(mask[truth].mean()),
             }
         )
-    return rows
+    return float(right[~truth].mean() - right[truth].mean()), rows
 
 
 def main() -> None:
@@ -174,11 +179,16 @@ def main() -> None:
     rows, asks = [], []
     for kind, plant in KINDS.items():
         hits = []
-        for seed in range(1 if quick else TIMES):
-            first = found(plant(seed, quick))
-            hits.append(any(row["precision"] >= PRECISE for row in first))
-            rows += [{"planted": kind, "time": seed, "place": place + 1, **row} for place, row in enumerate(first)]
-            print(kind, seed, "found" if hits[-1] else "missed", flush=True)
+        for seed in range(3 * TIMES):
+            lost, first = found(plant(seed, quick))
+            hit = any(row["precision"] >= PRECISE for row in first)
+            told = {"planted": kind, "time": seed, "lost": lost}
+            rows += [{**told, "place": place + 1, **row} for place, row in enumerate(first)]
+            print(f"{kind} {seed}: {100 * lost:.0f} points lost, {'found' if hit else 'not found'}", flush=True)
+            if lost >= FAILS:
+                hits.append(hit)
+            if len(hits) == (1 if quick else TIMES):
+                break
         text = f"{sum(hits)} of {len(hits)}"
         asks.append(common.ask(f"{kind}: among the first three, precision >= 0.8", "found", text, all(hits)))
     common.save("planted_slices" + ("_quick" if quick else ""), rows, asks)
