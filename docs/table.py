@@ -1,9 +1,10 @@
-"""Write the README's table of measurements from ``benchmarks/results/*.json``: ``python docs/table.py``."""
+"""Write the README's tables of measurements from ``benchmarks/results/*.json``: ``python docs/table.py``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from fastness.core.files import write_text
 
@@ -20,7 +21,6 @@ ORDER = (
     "few_label_text",
     "tables",
     "emoji",
-    "headline",
     "corruptions",
     "evaluation",
     "gate",
@@ -32,11 +32,45 @@ ORDER = (
 SHOWN = {
     "tables": ("pretrained, logistic against untrained, logistic", "pretrained, logistic against gradient boosting")
 }
+HEADLINE_BEGIN, HEADLINE_END = "<!-- the headline: python docs/table.py -->", "<!-- end of the headline -->"
+LOWER_IS_BETTER = ("ECE",)
 WORDS = {True: "holds", False: "**falls short**", None: "not measured"}
 
 
+def headline(result: dict[str, Any]) -> str:
+    """Return what ways to train come to: means, and whether they surely differ from supervised training."""
+    figures = [
+        name.removesuffix(" less supervised") for name in result["rows"][-1] if name.endswith(" less supervised")
+    ]
+    lines = [f"| labels | trained by | {' | '.join(figures)} |", "|---|---|" + "--:|" * len(figures)]
+    for row in result["rows"]:
+        cells = [f"{row[figure][0]:.1f}{_mark(row, figure)}" for figure in figures]
+        lines.append(f"| {row['labels']} | {row['way']} | {' | '.join(cells)} |")
+    seeds = sorted({row["seeds"] for row in result["rows"]})
+    machine = result["hardware"]
+    said = (
+        f"In points, means over {' or '.join(map(str, seeds))} seeds; ▲ surely better, ▼ surely worse than supervised"
+    )
+    return "\n".join(
+        [*lines, "", f"{said} with as many labels (95 %, in pairs). {result['protocol']}; {machine['cpu']}."]
+    )
+
+
+def _mark(row: dict[str, Any], figure: str) -> str:
+    _, low, high = row.get(f"{figure} less supervised", (0, 0, 0))
+    if figure in LOWER_IS_BETTER:
+        low, high = -high, -low
+    return " ▲" if low > 0 else " ▼" if high < 0 else ""
+
+
+def between(text: str, begin: str, end: str, new: str) -> str:
+    """Return the text with ``new`` between two marks."""
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{new}\n{end}{rest.partition(end)[2]}"
+
+
 def main() -> None:
-    """Render the table."""
+    """Render both tables."""
     lines = ["| `make bench NAME=` | what | asked | measured | |", "|---|---|---|---|---|"]
     machines = set()
     for name in ORDER:
@@ -56,8 +90,11 @@ def main() -> None:
             lines.append(f"| `{name}` | {ask['name']} | {ask['asked']} | {measured} | {word} |")
     table = "\n".join([*lines, "", f"Measured on: {'; '.join(sorted(machines))}; shared and noisy."])
     page = ROOT / "README.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    write_text(page, f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+    text = between(page.read_text(), BEGIN, END, table)
+    result = ROOT / "benchmarks" / "results" / "headline.json"
+    if result.exists():
+        text = between(text, HEADLINE_BEGIN, HEADLINE_END, headline(json.loads(result.read_text())))
+    write_text(page, text)
 
 
 if __name__ == "__main__":
