@@ -25,6 +25,7 @@ ORDER = (
     "evaluation",
     "gate",
     "planted_slices",
+    "label_free",
     "resume",
     "index_scale",
 )

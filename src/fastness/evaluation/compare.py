@@ -175,7 +175,7 @@ def _outcomes(before: Evidence, after: Evidence, keys: Sequence[Key]) -> dict[st
     for table in found.values():
         table[np.isnan(table).any(1)] = np.nan
         # Else rounding that leans one way on every item would look like a change that is sure.
-        same = np.isclose(*table.T, rtol=_ROUNDING, atol=_ROUNDING)
+        same = np.isclose(table[:, 0], table[:, 1], rtol=_ROUNDING, atol=_ROUNDING)
         table[same, 1] = table[same, 0]
     return {name: table for name, table in found.items() if not np.isnan(table).all()}
 
