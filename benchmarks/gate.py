@@ -28,7 +28,7 @@ from fastness.metrics.intervals import wilson
 from fastness.metrics.probe import fit_linear
 
 FOLDER = common.WORK / "gate"
-TRAININGS, STEPS, TRIALS, SOURCES, FITTED = 20, 250, 100, 20, 10_000
+TRAININGS, STEPS, TRIALS, SOURCES, FITTED = 20, 600, 100, 20, 10_000
 LOSS, GAIN = 0.08, 0.005
 POLICY = Policy.model_validate(
     {
@@ -52,7 +52,7 @@ def answers(seed: int) -> np.ndarray:
     path = FOLDER / f"answers-{seed}.npy"
     if not path.exists():
         data = np.load(common.cifar10_npz())
-        recipe = {"steps": STEPS, "batch_size": 128, "width": 16, "size": 16, "seed": seed}
+        recipe = {"steps": STEPS, "batch_size": 128, "width": 8, "size": 16, "seed": seed}
         source = from_pixels(data["images"], data["labels"])
         bundle = fs.load(fs.train(source, method="supervised", out=FOLDER / "run", quiet=True, **recipe).bundle)
         rows = np.sort(numpy_generator(seed, "fitted").permutation(len(data["labels"]))[:FITTED])

@@ -16,6 +16,7 @@ _SURE = 3.0  # standard errors that a region's error lies above that of all
 
 Vectors = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,28 @@ class Regions:
     leaves: tuple[int, ...]
     classes: int
 
-    def of(self, vectors: Vectors, labels: Ints) -> Ints:
+    def of(self, vectors: Vectors, labels: Ints, numbers: Numbers) -> Ints:
         """Return the region of each item, from 1; 0 where it is in none."""
-        found = self.tree.apply(_features(self.directions, vectors, labels, self.classes))
+        found = self.tree.apply(_features(self.directions, vectors, labels, numbers, self.classes))
         out = np.zeros(len(found), np.int64)
         for number, leaf in enumerate(self.leaves, 1):
             out[found == leaf] = number
         return out
 
 
-def regions_of_error(vectors: Vectors, labels: Ints, wrong: npt.ArrayLike, classes: int, seed: int) -> Regions:
-    """Find regions of the embeddings, and of classes, where errors are frequent.
+def regions_of_error(
+    vectors: Vectors, labels: Ints, numbers: Numbers, wrong: npt.ArrayLike, classes: int, seed: int
+) -> Regions:
+    """Find regions of the embeddings, of classes and of what else is known, where errors are frequent.
 
-    A tree that divides the items by their principal directions and their class so that errors fall together (as error
-    analysis by trees does: Singla et al. 2021, arXiv 2012.01750). Those of its leaves count whose share of errors lies
-    three standard errors above that of all.
+    A tree that divides the items by their principal directions, their class and further numbers so that errors fall
+    together (as error analysis by trees does: Singla et al. 2021, arXiv 2012.01750). Those of its leaves count whose
+    share of errors lies three standard errors above that of all.
 
     Args:
         vectors: features float32 ``[N, D]``.
         labels: class of each item, int64 ``[N]``.
+        numbers: what else is known of each item, float64 ``[N, K]``, NaN where it is not.
         wrong: bool ``[N]``, on which of them the model errs.
         classes: number of classes.
         seed: of ties.
@@ -66,7 +70,7 @@ def regions_of_error(vectors: Vectors, labels: Ints, wrong: npt.ArrayLike, class
         min_samples_leaf=max(_SMALLEST, len(vectors) // _SMALLEST_SHARE),
         random_state=seed % (1 << 31),
     )
-    leaf = tree.fit(features := _features(directions, vectors, labels, classes), errs).apply(features)
+    leaf = tree.fit(features := _features(directions, vectors, labels, numbers, classes), errs).apply(features)
     share, above = errs.mean(), {}
     for number in np.unique(leaf):
         mine = errs[leaf == number]
@@ -76,5 +80,7 @@ def regions_of_error(vectors: Vectors, labels: Ints, wrong: npt.ArrayLike, class
     return Regions(directions, tree, tuple(sorted(above, key=lambda number: -above[number])), classes)
 
 
-def _features(directions: Any, vectors: Vectors, labels: Ints, classes: int) -> npt.NDArray[np.float64]:
-    return np.concatenate([directions.transform(vectors), np.eye(classes)[labels]], 1)
+def _features(
+    directions: Any, vectors: Vectors, labels: Ints, numbers: Numbers, classes: int
+) -> npt.NDArray[np.float64]:
+    return np.concatenate([directions.transform(vectors), np.eye(classes)[labels], numbers], 1)

@@ -71,7 +71,9 @@ def _regions(subject: Subject, wrong: Mask, known: slices.Columns) -> tuple[list
     half = np.zeros(len(wrong), np.bool_)
     half[order[: len(order) // 2]] = True
     seed = derive(subject.seed, "regions")
-    region = regions_of_error(z[half], labels[half], wrong[half], subject.classes, seed).of(z, labels)
+    numbers = np.array([x for x in known.values() if x.dtype.kind == "f"]).reshape(-1, len(z)).T
+    regions = regions_of_error(z[half], labels[half], numbers[half], wrong[half], subject.classes, seed)
+    region = regions.of(z, labels, numbers)
     texts = _texts(subject)
     parts = [
         Slice(f"found {number}: {slices.described(region == number, known, texts)}", (region == number) & ~half)
