@@ -88,17 +88,17 @@ def main() -> None:
         return
     quick = common.arguments(__doc__ or "").quick
     FOLDER.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, items = [], 1000 if quick else ITEMS
     for _ in range(1 if quick else 3):
         subprocess.run(["rm", "-rf", str(FOLDER / "run")], check=True)
-        subprocess.run([sys.executable, __file__, "--one", str(1000 if quick else ITEMS)], check=True)
+        subprocess.run([sys.executable, __file__, "--one", str(items)], check=True)
         rows.append(json.loads((FOLDER / "one.json").read_text()))
     minutes = float(np.median([sum(s for n, s in row["seconds"].items() if n != "embedding") for row in rows])) / 60
     memory = max(row["gigabytes"] for row in rows)
     speed = float(np.median([row["corrupted images/s"] for row in rows]))
     asks = [
         common.ask(
-            f"checks and report on {ITEMS:,} embedded images",
+            f"checks and report on {items:,} embedded images",
             f"< {MINUTES:g} min",
             f"{minutes:.2f} min",
             minutes < MINUTES,
