@@ -1,24 +1,29 @@
 """Does contrastive learning make models more robust? Six ways to train, three amounts of labels, five minutes each.
 
-CIFAR-10 (JPEG-75), ResNet-18 of width 16, five CPU minutes of one core for whatever is trained. Ways: supervised (on
+CIFAR-10 (JPEG-75), ResNet-18 of width 16, five CPU minutes of one core for whatever is trained: as many steps as a
+training of 60 steps promises, so that all seeds of a way have the same number. Ways: supervised (on
 the labelled images alone), untrained, SimCLR, MoCo and BYOL (on all images, without labels), and the mixture that
-sees all images and learns from the labels there are. On each encoder a linear probe is fitted to the labelled images.
+sees all images and learns from the labels there are. On each encoder a linear probe is fitted to the labelled images,
+of them to at most 20,000.
 Measured on the test images: clean, under the 15 common corruptions at 5 severities (the mean and the worst), on
 ImageNet photographs of 7 of the classes, out of distribution (AUROC of the distance to the class means; near: Tiny-
 ImageNet less the classes that overlap; far: photographs of clothes; both through the same 32 pixels and JPEG-75 as
 the test images), and ECE.
 
-Jobs are resumable: each leaves a file in ``.bench/headline``. Two run at a time, one a core.
+Jobs are resumable: each encoder leaves a file in ``.bench/headline``. Two run at a time, one a core. The result file
+holds the seeds of which all jobs are done.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +36,14 @@ from PIL import Image
 
 import common
 import fastness as fs
+from fastness.bundle.bundle import Bundle
 from fastness.core.files import write_json
 from fastness.core.seeds import numpy_generator
 from fastness.data.cache import decoded
 from fastness.data.sources.arrays import from_pixels
+from fastness.evaluation.checks import CHECKS
+from fastness.evaluation.checks.corruption import Corruption
+from fastness.evaluation.subject import Subject
 from fastness.metrics.intervals import student
 from fastness.metrics.robustness import effective_robustness
 
@@ -43,11 +52,12 @@ MINUTES, SEEDS = 5.0, 3
 SHARES = {"10 %": 0.1, "1 %": 0.01, "all": 1.0}
 WITHOUT_LABELS = ("untrained", "simclr", "moco", "byol")  # one encoder serves every amount of labels
 WAYS = ("supervised", *WITHOUT_LABELS, "semi")
-CHECKS = ("linear", "calibration", "ood", "shift", "corruption")
+NAMES = np.array(("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"))
+PROBED, CORRUPTED, TIMED = 20_000, 400, 60
 FIGURES = {
     "clean": "linear.accuracy",
     "corruption mean": "corruption.mean.accuracy",
-    "corruption worst": "corruption.worst.",
+    "corruption worst": "corruption.worst",
     "ImageNet shift": "shift.imagenet.accuracy",
     "near OOD AUROC": "ood.tiny_imagenet.mahalanobis.auroc",
     "far OOD AUROC": "ood.clothes.mahalanobis.auroc",
@@ -63,29 +73,50 @@ STRANGERS = 2000
 
 @dataclass(frozen=True)
 class Job:
-    """One encoder with one amount of labels."""
+    """One encoder, and the amounts of labels with which it is measured."""
 
     way: str
-    share: str
+    shares: tuple[str, ...]
     seed: int
     minutes: float
 
     @property
     def name(self) -> str:
         """File name of its result."""
-        return f"{self.way}-{self.share.replace(' %', 'pc')}-{self.seed}-{self.minutes:g}m"
+        labels = "any" if self.way in WITHOUT_LABELS else self.shares[0].replace(" %", "pc")
+        return f"{self.way}-{labels}-{self.seed}-{self.minutes:g}m"
 
-    @property
-    def encoder(self) -> Path:
-        """Where its encoder lies; those that see no label serve every amount."""
-        share = "any" if self.way in WITHOUT_LABELS else self.share.replace(" %", "pc")
-        return FOLDER / f"run-{self.way}-{share}-{self.seed}-{self.minutes:g}m"
+
+class Remembering(Bundle):
+    """A bundle that embeds the same batches once, whatever the amount of labels."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle.path, bundle.id, bundle.encoder, bundle.recipe, bundle.data)
+        self.known: dict[str, Any] = {}
+
+    def embed_batches(
+        self, batches: Iterator[tuple[Any, torch.Tensor]], n: int, normalize: bool = True, precision: str = "float32"
+    ) -> Any:
+        """Return the embeddings; see `Bundle.embed_batches`."""
+        kept = [(positions, batch) for positions, batch in batches]
+        digest = hashlib.sha256(f"{n} {normalize} {precision}".encode())
+        for positions, batch in kept:
+            digest.update(np.asarray(positions).tobytes() + batch.numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in self.known:
+            self.known[key] = super().embed_batches(iter(kept), n, normalize, precision)
+        return self.known[key]
 
 
 def jobs(quick: bool) -> list[Job]:
-    """Return all jobs; those that share an encoder one after the other."""
-    seeds, minutes, shares = (1, 0.5, ["1 %"]) if quick else (SEEDS, MINUTES, list(SHARES))
-    return [Job(way, share, seed, minutes) for seed in range(seeds) for way in WAYS for share in shares]
+    """Return all jobs, seed by seed."""
+    seeds, minutes, shares = (1, 0.5, ("1 %",)) if quick else (SEEDS, MINUTES, tuple(SHARES))
+    found = []
+    for seed in range(seeds):
+        for way in WAYS:
+            groups = [shares] if way in WITHOUT_LABELS else [(share,) for share in shares]
+            found += [Job(way, group, seed, minutes) for group in groups]
+    return found
 
 
 def pixels() -> dict[str, Any]:
@@ -103,69 +134,72 @@ def labelled(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return mask
 
 
-def train(job: Job) -> dict[str, Any]:
-    """Train a job's encoder in its CPU time, unless it is there; return what was done."""
-    said = job.encoder / "said.json"
+def train(job: Job, data: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Train a job's encoder in its CPU time, unless it is there; return its run and what was done."""
+    folder = FOLDER / f"run-{job.name}"
+    said = folder / "said.json"
     if said.exists():
-        return dict(json.loads(said.read_text()))
-    data = pixels()
+        return folder, dict(json.loads(said.read_text()))
     images, labels = data["images"], data["labels"]
-    known = labelled(labels, SHARES[job.share], job.seed)
+    known = labelled(labels, SHARES[job.shares[0]], job.seed)
     if job.way == "supervised":
         source = from_pixels(images[known], labels[known])
     elif job.way == "semi":
         source = from_pixels(images, np.where(known, labels, -1))
     else:
         source = from_pixels(images)
-    method = "simclr" if job.way == "untrained" else job.way
-    options: dict[str, Any] = {"method": method, "width": 16, "seed": job.seed, "quiet": True}
+    options: dict[str, Any] = {"width": 16, "seed": job.seed, "quiet": True}
 
-    def run(steps: int) -> float:
-        subprocess.run(["rm", "-rf", str(job.encoder)], check=True)
+    def run(steps: int, **further: Any) -> float:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
         start = time.process_time()
-        fs.train(source, out=job.encoder, steps=steps, **options)
+        fs.train(source, out=folder, steps=steps, **options, **further)
         return time.process_time() - start
 
     if job.way == "untrained":
         # Nothing is learnt at such a rate; the statistics of batch normalisation become those of the images.
         steps, used = 0, 0.0
-        fs.train(source, out=job.encoder, steps=60, lr=1e-12, **options)
+        run(TIMED, method="simclr", lr=1e-12)
     else:
-        short, long = run(5), run(20)
-        steps = int(60 * job.minutes / ((long - short) / 15))
-        used = run(steps)
-    write_json(said, {"steps": steps, "cpu_seconds": used})
-    return {"steps": steps, "cpu_seconds": used}
+        timed = FOLDER / f"second-a-step-{job.way}.json"
+        if not timed.exists():
+            short, long = run(5, method=job.way), run(5 + TIMED, method=job.way)
+            write_json(timed, (long - short) / TIMED)
+        steps = int(60 * job.minutes / json.loads(timed.read_text()))
+        used = run(steps, method=job.way)
+    done = {"steps": steps, "cpu_seconds": used}
+    write_json(said, done)
+    return folder, done
 
 
-def measure(job: Job) -> dict[str, Any]:
-    """Train, measure and return a job's row."""
+def measure(job: Job) -> list[dict[str, Any]]:
+    """Train, measure and return a job's rows, one an amount of labels."""
     torch.set_num_threads(1)
-    done = train(job)
     data = pixels()
-    known = labelled(data["labels"], SHARES[job.share], job.seed)
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    dataset = from_pixels(
-        np.concatenate([data["images"][known], data["test_images"]]),
-        np.array(names)[np.concatenate([data["labels"][known], data["test_labels"]])],
-        splits=np.array(["train"] * int(known.sum()) + ["test"] * len(data["test_labels"])),
-    )
-    report = fs.evaluate(
-        job.encoder,
-        dataset,
-        CHECKS,
-        ood=[FOLDER / "tiny_imagenet.npy", FOLDER / "clothes.npy"],
-        shift=[FOLDER / "imagenet"],
-        out=FOLDER / f"evidence-{job.name}",
-        seed=job.seed,
-    )
-    found = {}
-    for figure, name in FIGURES.items():
-        every = [m for m in report.evidence.measurements if m.name.startswith(name)]
-        assert len(every) == 1, (name, every)
-        found[figure] = every[0].value
-    here = found["ImageNet shift"] + report["shift.imagenet.drop"]
-    return {"way": job.way, "labels": job.share, "seed": job.seed, **done, **found, "clean, the shift's classes": here}
+    folder, done = train(job, data)
+    bundle = Remembering(fs.load(folder))
+    sets = {name: bundle.open(FOLDER / f"{name}.npy") for name in ("tiny_imagenet", "clothes")}
+    kinds = [CHECKS.get(name)() for name in ("linear", "calibration", "ood", "shift", "corruption")]
+    assert isinstance(kinds[-1], Corruption)
+    kinds[-1].most = CORRUPTED
+    rows = []
+    for share in job.shares:
+        fitting = np.flatnonzero(labelled(data["labels"], SHARES[share], job.seed))
+        fitting = np.sort(numpy_generator(job.seed, "probed").permutation(fitting)[:PROBED])
+        dataset = from_pixels(
+            np.concatenate([data["images"][fitting], data["test_images"]]),
+            NAMES[np.concatenate([data["labels"][fitting], data["test_labels"]])],
+            splits=np.array(["train"] * len(fitting) + ["test"] * len(data["test_labels"])),
+        )
+        subject = Subject.of(bundle, dataset, job.seed).with_sets(sets, {"imagenet": bundle.open(FOLDER / "imagenet")})
+        values = {m.name: m.value for kind in kinds for m in kind.run(subject).measurements}
+        worst = next(name for name in values if name.startswith("corruption.worst."))
+        values["corruption.worst"] = values[worst]
+        found: dict[str, Any] = {figure: values[name] for figure, name in FIGURES.items()}
+        here = found["ImageNet shift"] + values["shift.imagenet.drop"]
+        found |= {"worst": worst.split(".")[2], "clean, the shift's classes": here}
+        rows.append({"way": job.way, "labels": share, "seed": job.seed, **done, **found})
+    return rows
 
 
 def prepare() -> None:
@@ -194,16 +228,16 @@ def _jpeg(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-def run(job: Job, core: int) -> dict[str, Any]:
-    """Run a job in a process of its own on one core, unless its result is there."""
+def run(job: Job, core: int) -> None:
+    """Run a job in a process of its own on one core, unless its rows are there."""
     path = FOLDER / f"{job.name}.json"
     if not path.exists():
-        command = [sys.executable, __file__, "--one", job.way, job.share, str(job.seed), str(job.minutes)]
+        command = [sys.executable, __file__, "--one", job.way, ",".join(job.shares), str(job.seed), str(job.minutes)]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(["taskset", "-c", str(core), *command], check=True, env=env)
-        row = json.loads(path.read_text())
-        print(f"{job.name}: {row['clean']:.3f} clean, {row['corruption mean']:.3f} corrupted", flush=True)
-    return dict(json.loads(path.read_text()))
+    for row in json.loads(path.read_text()):
+        said = f"{row['clean']:.3f} clean, {row['corruption mean']:.3f} corrupted"
+        print(f"{job.name}, {row['labels']} labels: {said}", flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,34 +292,42 @@ def asks(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+def finished(every: list[Job], quick: bool) -> None:
+    """Write the result file of the seeds whose jobs are all done."""
+    paths = {job: FOLDER / f"{job.name}.json" for job in every}
+    open_seeds = {job.seed for job, path in paths.items() if not path.exists()}
+    rows = [row for job, path in paths.items() if job.seed not in open_seeds for row in json.loads(path.read_text())]
+    if rows:
+        size = f"width 16, {every[0].minutes:g} CPU minutes; corruptions on {CORRUPTED} test images a seed"
+        found = table(rows)
+        name = "headline" + ("_quick" if quick else "")
+        common.save(name, found, asks(found), protocol=f"{common.cifar10_kind()}, {size}", runs=rows)
+
+
 def main() -> None:
-    """Run what is missing and write the result file."""
+    """Run what is missing, one job a core, and write the result file."""
     if sys.argv[1:2] == ["--one"]:
-        way, share, seed, minutes = sys.argv[2:]
-        job = Job(way, share, int(seed), float(minutes))
+        way, shares, seed, minutes = sys.argv[2:]
+        job = Job(way, tuple(shares.split(",")), int(seed), float(minutes))
         write_json(FOLDER / f"{job.name}.json", measure(job))
         return
     quick = common.arguments(__doc__ or "").quick
     prepare()
-    cores: Queue[int] = Queue()
+    every, cores = jobs(quick), Queue[int]()
     for core in sorted(os.sched_getaffinity(0))[:2]:
         cores.put(core)
 
-    def work(group: list[Job]) -> list[dict[str, Any]]:
+    def work(job: Job) -> None:
         core = cores.get()
         try:
-            return [run(job, core) for job in group]
+            run(job, core)
         finally:
             cores.put(core)
 
-    groups: dict[Path, list[Job]] = {}
-    for job in jobs(quick):
-        groups.setdefault(job.encoder, []).append(job)
     with ThreadPoolExecutor(cores.qsize()) as pool:
-        rows = [row for part in pool.map(work, groups.values()) for row in part]
-    protocol = f"{common.cifar10_kind()}, width 16, {MINUTES:g} CPU minutes; corruptions on 1,000 test images"
-    found = table(rows)
-    common.save("headline" + ("_quick" if quick else ""), found, asks(found), protocol=protocol, runs=rows)
+        for job, _, following in zip(every, pool.map(work, every), [*every[1:], None], strict=True):
+            if following is None or following.seed != job.seed:
+                finished(every, quick)
 
 
 if __name__ == "__main__":

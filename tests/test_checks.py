@@ -235,6 +235,10 @@ def test_votes(bundle, subject, tmp_path):
     np.savez(tmp_path / "votes.npz", counts=counts)
     report = fs.evaluate(bundle, digits(), ["votes", "calibration"], votes=tmp_path / "votes.npz")
     assert report["votes.cross_entropy"] == pytest.approx(report["calibration.scaled.nll"])
+    assert report["votes.people.accuracy"] == 1
+    np.savez(tmp_path / "votes.npz", counts=np.random.default_rng(0).permutation(counts))
+    with pytest.raises(fs.BadInput, match=r"votes.npz: .* put them in the items' order"):
+        fs.evaluate(bundle, digits(), ["votes"], votes=tmp_path / "votes.npz")
     np.savez(tmp_path / "votes.npz", counts=np.zeros_like(counts))
     with pytest.raises(fs.BadInput, match=r"votes.npz: row 0 has no vote"):
         fs.evaluate(bundle, digits(), ["votes"], votes=tmp_path / "votes.npz")

@@ -99,6 +99,20 @@ def test_detection_is_the_plain_count(inside: list[float], outside: list[float])
     truth = np.r_[np.zeros(len(low)), np.ones(len(high))]
     fpr, tpr, _ = sk.roc_curve(truth, np.r_[low, high], drop_intermediate=False)
     assert math.isclose(found["fpr95"], fpr[tpr >= 0.95 - 1e-12].min(), abs_tol=1e-12)
+    assert math.isclose(found["auroc"], sk.roc_auc_score(truth, np.r_[low, high]), abs_tol=1e-12)
+    assert math.isclose(found["aupr"], sk.average_precision_score(truth, np.r_[low, high]), abs_tol=1e-12)
+
+
+@given(st.lists(tenths, min_size=1, max_size=30), st.lists(tenths, min_size=1, max_size=30), st.integers(0, 99))
+def test_drawn_detection_is_that_of_the_drawn_items(inside: list[float], outside: list[float], seed: int) -> None:
+    """Counting how often each score was drawn gives what the drawn scores themselves give."""
+    low, high = np.array(inside), np.array(outside)
+    generator = np.random.default_rng(seed)
+    rows = [generator.integers(len(side), size=(7, len(side))) for side in (low, high)]
+    drawn = outliers.detection_drawn(low, high, seed, draws=7)
+    for i, (one, other) in enumerate(zip(*rows, strict=True)):
+        for figure, value in outliers.detection(low[one], high[other]).items():
+            assert math.isclose(drawn[figure][i], value, abs_tol=1e-12)
 
 
 def test_distances_are_the_plain_ones() -> None:

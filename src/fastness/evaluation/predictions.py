@@ -138,14 +138,28 @@ def read_votes(path: Path, dataset: Dataset) -> npt.NDArray[np.float64]:
     """Return how many people said each class of each item, float64 ``[N, classes]``; see `read`.
 
     Raises:
-        BadInput: the file does not hold such numbers, or an item has no vote.
+        BadInput: the file does not hold such numbers, an item has no vote, or the votes agree with the labels no better
+            than in any other order, so that they belong to other items.
     """
     found = read(path, dataset, ("counts", "probabilities"))
     votes = found.values.astype(np.float64)
     bad = np.flatnonzero((votes < 0).any(1) | (votes.sum(1) <= 0))
     if len(bad):
         raise BadInput(f"{path}: row {bad[0]} has no vote, or less than none ({len(bad)} such rows)")
+    if dataset.labels is not None and not _follow(votes.argmax(1), dataset.labels):
+        raise BadInput(f"{path}: the votes agree with the labels no more than by chance; put them in the items' order")
     return votes
+
+
+def _follow(said: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> bool:
+    """Return whether two columns agree more often, by 3 deviations, than they would in a random order."""
+    said, labels, n = said[labels >= 0], labels[labels >= 0], int((labels >= 0).sum())
+    if n == 0:
+        return True
+    shares = [np.bincount(column, minlength=int(max(said.max(), labels.max())) + 1) / n for column in (said, labels)]
+    chance = float((shares[0] * shares[1]).sum())
+    surely = chance == 1 or (said == labels).mean() > chance + 3 * (chance * (1 - chance) / n) ** 0.5
+    return bool(surely)
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

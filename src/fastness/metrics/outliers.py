@@ -12,6 +12,8 @@ from fastness.metrics.finite import finite
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
+FIGURES = ("auroc", "aupr", "fpr95")
+_AT_ONCE = 4_000_000  # counts of scores that are held in memory
 
 
 def knn_distance(bank: Vectors, queries: Vectors, k: int = 50) -> Floats:
@@ -84,17 +86,50 @@ def detection(inside: npt.ArrayLike, outside: npt.ArrayLike, level: float = 0.95
         ``fpr95``: the least share of inside items above a threshold that finds 95% of the outside ones; ties count as
         found, inside and outside. All NaN if one side is empty.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     low, high = finite(inside, "scores inside"), finite(outside, "scores outside")
     if not len(low) or not len(high):
-        return dict.fromkeys(("auroc", "aupr", "fpr95"), float("nan"))
-    scores, truth = np.concatenate([low, high]), np.repeat([0, 1], [len(low), len(high)])
-    threshold = np.sort(high)[len(high) - int(np.ceil(level * len(high) - 1e-9))]
+        return dict.fromkeys(FIGURES, float("nan"))
+    values, places = np.unique(np.concatenate([low, high]), return_inverse=True)
+    n_in, n_out = (np.bincount(part, minlength=len(values))[None] for part in np.split(places, [len(low)]))
+    return {name: float(column[0]) for name, column in _figures(n_in, n_out, level).items()}
+
+
+def detection_drawn(
+    inside: npt.ArrayLike, outside: npt.ArrayLike, seed: int, draws: int = 200, level: float = 0.95
+) -> dict[str, Floats]:
+    """Return the figures of `detection` for ``draws`` samples with replacement of both sides, each ``[draws]``."""
+    low, high = finite(inside, "scores inside"), finite(outside, "scores outside")
+    if not len(low) or not len(high):
+        return {name: np.full(draws, np.nan) for name in FIGURES}
+    # One sorting serves all samples: each is how often the sorted scores were drawn.
+    values, places = np.unique(np.concatenate([low, high]), return_inverse=True)
+    generator, at_once = np.random.default_rng(seed), max(1, _AT_ONCE // len(places))
+
+    def drawn(part: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+        chosen = part[generator.integers(len(part), size=(size, len(part)))]
+        flat = (chosen + len(values) * np.arange(size)[:, None]).ravel()
+        return np.bincount(flat, minlength=size * len(values)).reshape(size, -1)
+
+    found = []
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
+        found.append(_figures(drawn(places[: len(low)], size), drawn(places[len(low) :], size), level))
+    return {name: np.concatenate([part[name] for part in found]) for name in FIGURES}
+
+
+def _figures(inside: npt.NDArray[np.int64], outside: npt.NDArray[np.int64], level: float) -> dict[str, Floats]:
+    """Return `detection`'s figures of how many items have each of the ascending scores, int64 ``[samples, scores]``."""
+    n_in, n_out = inside.sum(1), outside.sum(1)
+    below = np.cumsum(inside, 1) - inside
+    # From the highest score downwards: how many stand at it or above.
+    said_in, said_out = (np.cumsum(counts[:, ::-1], 1) for counts in (inside, outside))
+    precision = said_out / np.maximum(said_in + said_out, 1)
+    enough = (said_out >= np.ceil(level * n_out - 1e-9)[:, None]).argmax(1)
+    found_in = np.take_along_axis(said_in, enough[:, None], 1)[:, 0]
     return {
-        "auroc": float(roc_auc_score(truth, scores)),
-        "aupr": float(average_precision_score(truth, scores)),
-        "fpr95": float((low >= threshold).mean()),
+        "auroc": (outside * (below + inside / 2)).sum(1) / (n_in * n_out),
+        "aupr": (outside[:, ::-1] * precision).sum(1) / n_out,
+        "fpr95": found_in / n_in,
     }
 
 

@@ -13,8 +13,6 @@ from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Subject
 from fastness.metrics.intervals import bootstrap_means, quantiles
 
-_MOST = 1000  # items that are corrupted
-
 
 @CHECKS.register("corruption")
 class Corruption(Check):
@@ -22,9 +20,13 @@ class Corruption(Check):
 
     The probe was fitted on clean items. Means and the worst are over the common corruptions of the modality; the mean
     corruption error is 1 - mean accuracy, not divided by another model's.
+
+    Attributes:
+        most: items that are corrupted; the held-out ones, or so many of them by chance.
     """
 
     costly = True
+    most = 1000
 
     def missing(self, subject: Subject) -> str | None:
         """It needs to know what may happen to such items."""
@@ -32,9 +34,9 @@ class Corruption(Check):
         return None if modality in WORLDS else f"knows of no corruptions of {modality}"
 
     def run(self, subject: Subject) -> Findings:
-        """Corrupt up to a thousand held-out items in every way."""
+        """Corrupt held-out items in every way."""
         world, bundle = WORLDS.get(subject.bundle.modality), subject.bundle
-        rows = np.sort(numpy_generator(subject.seed, "corruption").permutation(len(subject.test))[:_MOST])
+        rows = np.sort(numpy_generator(subject.seed, "corruption").permutation(len(subject.test))[: self.most])
         items, seed = subject.test.select(rows), derive(subject.seed, "corruption")
         figure = "accuracy" if subject.has_labels else "cosine"
         outcomes: dict[str, Any] = {f"clean.{figure}": _outcome(subject, rows, subject.test_vectors[rows])}

@@ -7,14 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from fastness.core.seeds import numpy_generator
+from fastness.core.seeds import derive
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Subject
 from fastness.metrics import outliers
 from fastness.metrics.intervals import quantiles
 
-_DRAWS = 200
 Scores = npt.NDArray[np.float64]
 
 
@@ -63,12 +62,7 @@ class OutOfDistribution(Check):
 
 def _told_apart(subject: Subject, name: str, inside: Scores, outside: Scores, how: str) -> list[Measurement]:
     """Return the three figures; items of both sides are drawn anew for the intervals."""
-    generator = numpy_generator(subject.seed, name)
-
-    def drawn(scores: Scores) -> Scores:
-        return scores[generator.integers(len(scores), size=len(scores))]
-
-    samples = [outliers.detection(drawn(inside), drawn(outside)) for _ in range(_DRAWS)]
+    samples = outliers.detection_drawn(inside, outside, derive(subject.seed, name))
     protocol = (
         f"{how}; outside is positive, {len(outside):,} items against {len(inside):,} held-out ones; {subject.how}"
     )
@@ -77,7 +71,7 @@ def _told_apart(subject: Subject, name: str, inside: Scores, outside: Scores, ho
             subject,
             f"{name}.{figure}",
             value,
-            quantiles([sample[figure] for sample in samples]),
+            quantiles(samples[figure]),
             len(inside) + len(outside),
             protocol,
             better="lower" if figure == "fpr95" else "higher",

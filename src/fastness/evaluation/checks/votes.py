@@ -34,6 +34,7 @@ class Votes(Check):
         assert subject.votes is not None
         people = subject.votes / subject.votes.sum(1, keepdims=True)
         p = softmax(subject.test_logits, subject.probe.temperature)
+        people_right = people.argmax(1) == subject.test_labels
         surprise = -(people * np.log(np.maximum(p, _TINY))).sum(1)
         apart = np.abs(people - p).sum(1) / 2
         how = f"{subject.probe.protocol}, temperature {subject.probe.temperature:.2f}, against the shares of votes"
@@ -46,6 +47,9 @@ class Votes(Check):
         found = [
             bootstrapped(subject, "votes.cross_entropy", surprise, how, unit="nats", better="lower"),
             bootstrapped(subject, "votes.distance", apart, f"total variation; {how}", unit="share", better="lower"),
+            bootstrapped(
+                subject, "votes.people.accuracy", people_right, "the class that most people said", unit="share"
+            ),
         ]
         if np.isfinite(value):
             found.append(measured(subject, name, value, quantiles(drawn), len(p), same, unit="rank correlation"))
