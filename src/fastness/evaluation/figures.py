@@ -35,6 +35,10 @@ _NAMES = {
     "raw": "raw items",
     "from_scratch": "trained from scratch",
 }
+# Colours that people tell apart whatever their sight (Okabe and Ito 2008), and shapes for those who tell none: together
+# 35 kinds of point.
+_MAP_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+_MAP_MARKERS = ("o", "^", "s", "D", "v")
 _COLOURS = {"encoder": "#0b6e4f", "untrained": "#a0a0a0", "raw": "#d98e04", "from_scratch": "#5b5ea6"}
 
 
@@ -290,14 +294,12 @@ def embedding_map(subject: Subject, most: int = 1500) -> str:
     if labels is None:
         axes.scatter(*xy.T, s=6, color=_COLOURS["encoder"], alpha=0.6, lw=0)
     else:
-        from matplotlib import colormaps
-
         names = subject.test.dataset.class_names
-        palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
         for number in np.unique(labels[chosen]):
             mine = labels[chosen] == number
             called = names[number] if number >= 0 else "(unlabelled)"
-            axes.scatter(*xy[mine].T, s=7, color=palette(number % palette.N), alpha=0.7, lw=0, label=called)
+            colour, marker = _MAP_COLOURS[number % len(_MAP_COLOURS)], _MAP_MARKERS[number % len(_MAP_MARKERS)]
+            axes.scatter(*xy[mine].T, s=10, color=colour, marker=marker, alpha=0.7, lw=0, label=called)
         if len(names) <= 20:
             axes.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xticks([])
