@@ -181,8 +181,18 @@ def test_adopt_json(fastness: Call, place: Path, bundle: Path) -> None:
     assert said == {"bundle": "new", "id": found.id, "dim": found.dim} and found.encoder.spec.size == 16
 
 
+def test_columns_are_named_with_commas_or_one_by_one(fastness: Call, place: Path) -> None:
+    (place / "pairs.csv").write_text("a,b\n" + "".join(f"question {i} of ten,answer {i}\n" for i in range(10)))
+    ids = []
+    for number, words in enumerate((["--text", "a,b"], ["--text", "a", "--text", "b"])):
+        done = fastness("train", "pairs.csv", *words, "--steps", 1, "--batch-size", 4, "--out", f"pairs{number}")
+        assert done.status == 0, done.err
+        ids.append(fs.load(place / f"pairs{number}").id)
+    assert ids[0] == ids[1]
+
+
 def test_evaluate_writes_evidence_and_a_page_that_needs_no_network(fastness: Call, place: Path) -> None:
-    words = ["--checks", "knn,geometry", "--out", "new", "--json"]
+    words = ["--checks", "knn", "--checks", "geometry", "--out", "new", "--json"]
     said = answer(fastness("evaluate", "run", "data", *words))
 
     lines = [json.loads(line) for line in (place / "new" / "measurements.jsonl").read_text().splitlines()]

@@ -20,7 +20,7 @@ _SHOWN = 10  # slices where it became worse, and as many where better
 def compare(
     bundles: Annotated[list[str], typer.Argument(help="Bundles, runs or folders of evidence; the first is in use.")],
     data: Annotated[str | None, typer.Option(help="Labelled data; not needed where all are evidence.")] = None,
-    checks: Annotated[str | None, typer.Option(help="As of 'fastness evaluate'.")] = None,
+    checks: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="As of 'fastness evaluate'.")] = None,
     slice: Annotated[
         list[str] | None,
         typer.Option(help='Column, or expression such as "brightness < 40"; may be repeated.  [default: usual ones]'),

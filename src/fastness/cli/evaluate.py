@@ -25,9 +25,10 @@ def evaluate(
         typer.Option(help="Another model's answers or embeddings of DATA (.npz, .npy, .csv, .parquet)."),
     ] = None,
     checks: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Comma-separated: knn, linear, few_label …, or all.  [default: all but corruption and fine_tuned]"
+            metavar="NAMES",
+            help="Comma-separated: knn, linear, few_label …, or all.  [default: all but corruption and fine_tuned]",
         ),
     ] = None,
     ood: Annotated[

@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Columns = dict[str, str | None]
 
 _COLUMNS = {
-    "image": "Column or array that holds the pictures; several, with commas, are sides of one thing.",
+    "image": "Column or array of the pictures; several, with commas or said again, are sides of one thing.",
     "text": "Column that holds the texts; several are sides of one thing.",
     "row": "Columns that together are a row of a table; 'rest': all others.",
     "label": "Column that holds the label; 'none' ignores class folders.",
@@ -32,7 +32,7 @@ def takes_columns(verb: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[str | None, typer.Option(help=text)],
+            annotation=Annotated[list[str] | None, typer.Option(help=text, metavar="COLUMN")],
         )
         for name, text in _COLUMNS.items()
     ]
@@ -42,7 +42,7 @@ def takes_columns(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def with_columns(**given: Any) -> None:
-        columns = {name: given.pop(name) for name in _COLUMNS}
+        columns = {name: ",".join(given.pop(name) or ()) or None for name in _COLUMNS}
         verb(columns=columns, **given)
 
     with_columns.__signature__ = whole  # type: ignore[attr-defined]
@@ -51,9 +51,9 @@ def takes_columns(verb: Callable[..., None]) -> Callable[..., None]:
     return with_columns
 
 
-def names(listed: str | None) -> list[str] | None:
-    """Return what stands between commas."""
-    return [name.strip() for name in listed.split(",") if name.strip()] if listed else None
+def names(listed: list[str] | None) -> list[str] | None:
+    """Return what stands between commas, of an option that may also be repeated."""
+    return [name.strip() for part in listed or () for name in part.split(",") if name.strip()] or None
 
 
 def print_json(value: dict[str, Any]) -> None:
