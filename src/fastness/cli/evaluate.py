@@ -112,6 +112,6 @@ def print_table(report: Report) -> None:
             name.replace("[", r"\["),
             f"{m.value:.3f}",
             f"[{m.low:.3f}, {m.high:.3f}]".replace("[", r"\["),
-            f"{m.n} {m.over}",
+            f"{m.n:,} {m.over}",
         )
     Console(highlight=False).print(table)
