@@ -20,6 +20,7 @@ from fastness.corruptions import blur
 from fastness.corruptions.digital import _sampled
 from fastness.corruptions.image import COMMON, CORRUPTIONS
 from fastness.corruptions.resample import motion
+from fastness.corruptions.spatter import _outlines, _relief
 from fastness.corruptions.weather import plasma
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -339,3 +340,20 @@ def test_fifteen_are_common() -> None:
     """The mean over corruptions is the mean over the published fifteen."""
     assert len(COMMON) == 15
     assert set(CORRUPTIONS) - set(COMMON) == {"speckle_noise", "gaussian_blur", "spatter", "saturate", "occlusion"}
+
+
+@pytest.mark.parametrize("size", (32, 224))
+def test_light_on_drops(size: int) -> None:
+    """The published chain in its order: distance, mean cut off to whole levels, equalised, relief, mean rounded."""
+    film = ndi.gaussian_filter(np.random.default_rng(0).normal(0.65, 0.3, (size, size)), 1)
+    levels = np.floor(255 * np.where(film < 0.69, 0, film).clip(0, 1)).astype(np.float32)
+    shown = torch.from_numpy(levels)[None, None]
+    away = ndi.distance_transform_edt(~_outlines(shown)[0, 0].numpy()).clip(0, 20)
+    mean = ndi.uniform_filter(away, 3, mode="mirror")
+    steps = (mean + 1e-4).astype(np.uint8)
+    counts = np.bincount(steps.ravel(), minlength=256)
+    first = counts[steps.min()]
+    table = np.round((counts.cumsum() - first) * 255 / (size * size - first)).clip(0, 255)
+    thrown = ndi.correlate(table[steps], [[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]], mode="mirror").clip(0, 255)
+    wanted = np.round(ndi.uniform_filter(thrown, 3, mode="mirror"))
+    assert np.abs(_relief(shown)[0, 0].numpy() - wanted).max() <= 1

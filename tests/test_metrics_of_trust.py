@@ -15,6 +15,7 @@ from sklearn.covariance import LedoitWolf
 
 from fastness.core.errors import BadInput
 from fastness.metrics import calibration, clustering, intervals, outliers, retrieval, selective
+from fastness.metrics.knn import knn_predict
 
 tenths = st.integers(0, 10).map(lambda i: i / 10)
 
@@ -82,6 +83,50 @@ def test_temperature_is_found_again() -> None:
         assert abs(calibration.best_temperature(logits, labels) / truth - 1) < 0.05
     assert calibration.best_temperature(logits, logits.argmax(1)) < 0.02
     assert np.isfinite(calibration.nll(calibration.softmax(logits, 0.01), logits.argmin(1))).all()
+
+
+@given(st.floats(1, 500), st.integers(1, 40))
+def test_temperature_of_the_very_sure(spread: float, wrong: int) -> None:
+    """All answers equally sure, a known share of them wrong: the temperature makes the confidence that share."""
+    labels = np.arange(100) % 3
+    said = np.where(np.arange(100) < wrong, (labels + 1) % 3, labels)
+    found = calibration.best_temperature(np.eye(3)[said] * spread, labels)
+    wanted = spread / math.log(2 * (100 - wrong) / wrong)
+    assert math.isclose(found, min(max(wanted, 0.01), 100), rel_tol=1e-3)
+
+
+def test_what_stands_for_nothing_is_no_good_figure() -> None:
+    """A label that is no class is refused; no items have no error; two clusters in one point are not apart."""
+    for label in (-1, 2):
+        with pytest.raises(BadInput, match=f"labels, row 1: {label} is none of the 2 classes"):
+            calibration.nll([[0.5, 0.5]] * 2, [0, label])
+    assert math.isnan(calibration.reliability([], []).error)
+    assert math.isnan(clustering.dunn(np.zeros((4, 2)), [0, 0, 1, 1]))
+    assert not len(knn_predict(np.eye(3, dtype=np.float32), np.arange(3), np.zeros((0, 3), np.float32)))
+
+
+def test_small_differences_are_not_rounded_away() -> None:
+    """Vectors that nearly all point one way, and answers that are nearly sure, keep their order."""
+    rng = np.random.default_rng(0)
+    inside, bank, outside = (rng.normal(size=(300, 128)) * width for width in (1e-4, 1e-4, 2e-4))
+    base = np.eye(128)[0]
+    known, near, far = ((base + part).astype(np.float32) for part in (bank, inside, outside))
+    scores = [outliers.knn_distance(known, side, k=10) for side in (near, far)]
+    assert outliers.detection(*scores)["auroc"] > 0.99
+    sure, less = (np.eye(3)[np.zeros(200, int)] * rng.normal(m, 1, 200)[:, None] for m in (50, 40))
+    assert outliers.detection(outliers.max_probability(sure), outliers.max_probability(less))["auroc"] > 0.99
+
+
+@pytest.mark.parametrize("dim", (3, 64, 384))
+def test_one_point_finds_nothing(dim: int) -> None:
+    """However the products of equal vectors are rounded, the right answer stands last."""
+    one = np.random.default_rng(dim).normal(size=dim).astype(np.float32)
+    queries, bank = (np.tile(one / np.linalg.norm(one), (n, 1)) for n in (30, 77))
+    places = retrieval.best_ranks(queries, bank, lambda rows: rows[:, None] == np.arange(77))
+    assert (places == 77).all()
+    labels = np.arange(77) % 7
+    found = retrieval.by_label(bank, labels, queries, labels[:30])
+    assert (found["mrr"] == 1 / (77 - 11 + 1)).all()
 
 
 @given(st.lists(tenths, max_size=30), st.lists(tenths, max_size=30))
@@ -173,8 +218,9 @@ def test_dunn_is_the_plain_one(x: np.ndarray, clusters: int, seed: int) -> None:
     distance = np.linalg.norm(x[:, None] - x, axis=2)
     same = y[:, None] == y
     wide = distance[same].max()
-    wanted = distance[~same].min() / wide if wide > 0 else math.inf
-    assert found == pytest.approx(wanted, abs=1e-9)
+    apart = distance[~same].min()
+    wanted = apart / wide if wide > 0 else math.inf if apart > 0 else math.nan
+    assert found == pytest.approx(wanted, abs=1e-9, nan_ok=True)
 
 
 @given(st.integers(1, 25), st.integers(1, 8), st.integers(1, 3), st.integers(0, 99))
@@ -267,7 +313,7 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
     """With the row that holds it."""
     x = np.zeros((5, 2))
     x[3, 1] = bad
-    column = x[:, 1]
+    column, nothing = x[:, 1], np.zeros((5, 2), np.float32)
     calls = {
         "logits": [lambda: calibration.softmax(x), lambda: outliers.energy(x), lambda: outliers.max_probability(x)],
         "confidences": [
@@ -279,6 +325,12 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
             lambda: outliers.knn_distance(x.astype(np.float32), np.ones((1, 2), np.float32)),
             lambda: outliers.mahalanobis(x.astype(np.float32), np.ones((1, 2), np.float32)),
         ],
+        "embeddings of answers": [
+            lambda: retrieval.best_ranks(nothing[:2], nothing + x.astype(np.float32), lambda rows: rows[:, None] >= 0),
+            lambda: retrieval.by_label(x.astype(np.float32), np.zeros(5, int), nothing, np.zeros(5, int)),
+            lambda: retrieval.ranking(nothing, x.astype(np.float32), np.zeros(1, int), np.zeros(1, int), np.ones(1)),
+        ],
+        "embeddings of queries": [lambda: knn_predict(nothing, np.zeros(5, int), x.astype(np.float32))],
         "scores": [lambda: outliers.detection(column, [0.0]), lambda: outliers.detection([0.0], column)],
         "probabilities": [lambda: calibration.brier(x, [0] * 5), lambda: calibration.nll(x, [0] * 5)],
     }

@@ -11,6 +11,7 @@ from fastness.corruptions.resample import gaussian
 _WATER = (175 / 255, 238 / 255, 238 / 255)
 _MUD = (63 / 255, 42 / 255, 20 / 255)
 _NEAR = 20  # pixels: further from an outline all is as far
+_ROUNDING = 1e-4  # what float32 means may lack of a whole number
 _RELIEF = ((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0))
 
 
@@ -54,10 +55,11 @@ def _colour(parts: tuple[float, float, float], images: torch.Tensor) -> torch.Te
 def _relief(levels: torch.Tensor) -> torch.Tensor:
     """Return how much light each pixel of a film throws, from its distance to the film's outlines."""
     away = _distance(_outlines(levels)).clamp_max_(_NEAR)
-    away = _equalised((F.avg_pool2d(F.pad(away, [1] * 4, mode="reflect"), 3, 1) + 0.5).floor_())
+    # The published script cuts the blurred distance off to whole levels, and blurs whole levels at the end.
+    away = _equalised((F.avg_pool2d(F.pad(away, [1] * 4, mode="reflect"), 3, 1) + _ROUNDING).floor_())
     relief = torch.tensor(_RELIEF, device=levels.device)[None, None]
     thrown = F.conv2d(F.pad(away, [1] * 4, mode="reflect"), relief).clamp_(0, 255)
-    return F.avg_pool2d(F.pad(thrown, [1] * 4, mode="reflect"), 3, 1)
+    return F.avg_pool2d(F.pad(thrown, [1] * 4, mode="reflect"), 3, 1).round_()
 
 
 def _outlines(levels: torch.Tensor) -> torch.Tensor:
@@ -82,7 +84,7 @@ def _outlines(levels: torch.Tensor) -> torch.Tensor:
     after = torch.where(
         level, beside(0, 1), torch.where(upright, beside(1, 0), torch.where(same, beside(1, 1), beside(1, -1)))
     )
-    crest = (steep > before) & (steep >= after)
+    crest = (steep > before) & torch.where(level | upright, steep >= after, steep > after)
     weak, found = crest & (steep > 50), crest & (steep > 150)
     while True:
         grown = weak & (F.max_pool2d(found.float(), 3, 1, 1) > 0)

@@ -35,12 +35,14 @@ class Columns:
         known: coded training rows ``[M, C]``, from which other values are drawn.
         numbers, categories: places of the measured columns (numbers and dates) and of the others.
         origin: of each column, what its coded zero stands for.
+        values: of each column, the values of its codes; none of a measured one.
     """
 
     known: Cells
     numbers: Places
     categories: Places
     origin: npt.NDArray[np.float64]
+    values: tuple[tuple[str, ...], ...]
 
     @classmethod
     def of(cls, schema: Schema, known: Cells) -> Columns:
@@ -48,7 +50,16 @@ class Columns:
         used = list(schema.used.values())
         listed = np.array([isinstance(column, Category) for column in used], bool)
         origin = np.array([getattr(column, "origin", 0.0) for column in used], np.float64)
-        return cls(known, np.flatnonzero(~listed), np.flatnonzero(listed), origin)
+        values = tuple(getattr(column, "values", ()) for column in used)
+        return cls(known, np.flatnonzero(~listed), np.flatnonzero(listed), origin, values)
+
+    def moved(self, code: float, place: int, other: int) -> float:
+        """Return how a cell of one column is coded in another of its kind: a value that is unknown there as such."""
+        if np.isnan(code) or place in self.numbers:
+            return float(code + self.origin[place] - self.origin[other])
+        mine, theirs = self.values[place], self.values[other]
+        value = mine[int(code)] if code < len(mine) else None
+        return float(theirs.index(value)) if value in theirs else float(len(theirs))
 
 
 Function = Callable[[Cells, Columns, float, np.random.Generator], None]
@@ -119,7 +130,9 @@ def unit_mistake(cells: Cells, columns: Columns, share: float, generator: np.ran
     if not len(columns.numbers):
         return
     rows = np.flatnonzero(generator.random(len(cells)) < share)
-    places = columns.numbers[generator.integers(len(columns.numbers), size=len(rows))]
+    lots = generator.random((len(rows), len(columns.numbers)))
+    lots[np.isnan(cells[np.ix_(rows, columns.numbers)])] = -1  # a missing cell has no unit
+    places = columns.numbers[lots.argmax(1)]
     factors = np.array(_UNITS)[generator.integers(len(_UNITS), size=len(rows))]
     whole = cells[rows, places].astype(np.float64) + columns.origin[places]
     limit = float(np.finfo(np.float32).max)
@@ -134,8 +147,11 @@ def column_swap(cells: Cells, columns: Columns, share: float, generator: np.rand
         return
     rows = np.flatnonzero(generator.random(len(cells)) < share)
     two = places[generator.random((len(rows), len(places))).argsort(1)[:, :2]]
-    first, second = two.T
-    cells[rows, first], cells[rows, second] = cells[rows, second], cells[rows, first]
+    for row, (one, other) in zip(rows, two, strict=True):
+        cells[row, [one, other]] = (
+            columns.moved(cells[row, other], other, one),
+            columns.moved(cells[row, one], one, other),
+        )
 
 
 class TableWorld(World):

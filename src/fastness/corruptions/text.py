@@ -141,13 +141,24 @@ def paraphrase(text: str, share: float, generator: np.random.Generator) -> str:
         if number in chosen:
             ways = PHRASES[match.group().lower()]
             other = ways[int(generator.integers(len(ways)))]
-            parts += [text[at : match.start()], other.capitalize() if match.group()[0].isupper() else other]
+            parts += [text[at : match.start()], _in_case_of(match.group(), other)]
             at = match.end()
     return "".join([*parts, text[at:]])
 
 
+def _in_case_of(said: str, other: str) -> str:
+    """Return other words with the capitals that those for which they stand would have."""
+    if said[0].isupper():
+        other = other[0].upper() + other[1:]
+    return other if re.search(r"\bi\b", said) else re.sub(r"\bi\b", "I", other)
+
+
+# Neither part of a word nor of a number, a time, an address or a price.
 _PHRASE = re.compile(
-    r"(?<![\w'])(?:" + "|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True))) + r")(?![\w'])", re.IGNORECASE
+    r"(?<![\w'$€£#])(?<!\w[.,:/-])(?:"
+    + "|".join(map(re.escape, sorted(PHRASES, key=len, reverse=True)))
+    + r")(?![\w'%])(?![.,:/-]\w)",
+    re.IGNORECASE,
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fastness.core.errors import BadInput
 from fastness.metrics.finite import finite
 
 Floats = npt.NDArray[np.float64]
@@ -29,8 +30,10 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of confidence and accuracy, weighted by items. In [0, 1]."""
-        return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / max(1, self.count.sum()))
+        """Expected calibration error: mean distance of confidence and accuracy, weighted by items; NaN of none."""
+        if not len(self.count):
+            return float("nan")
+        return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / self.count.sum())
 
 
 def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
@@ -66,7 +69,10 @@ def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
 
     Args:
         probabilities: ``[N, K]``.
-        labels: classes int ``[N]``, or shares of votes ``[N, K]``.
+        labels: classes int ``[N]`` in [0, K), or shares of votes ``[N, K]``.
+
+    Raises:
+        BadInput: a probability is not finite, or a label is no class.
     """
     p = finite(probabilities, "probabilities")
     found: Floats = np.square(p - _target(labels, p.shape[1])).sum(1)
@@ -86,10 +92,13 @@ def best_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     Fit it on items that are neither fitted nor measured.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
-    x, y = finite(logits, "logits"), np.asarray(labels)
+    x = finite(logits, "logits")
+    target = _target(labels, x.shape[1])
+    # Of logarithms, as probabilities that are cut off make plains on which the search would stop.
     found = minimize_scalar(
-        lambda log: float(nll(softmax(x, float(np.exp(log))), y).mean()),
+        lambda log: float(-(target * log_softmax(x / np.exp(log), axis=1)).sum(1).mean()),
         bounds=(np.log(0.01), np.log(100.0)),
         method="bounded",
         options={"xatol": 1e-6},
@@ -101,5 +110,8 @@ def _target(labels: npt.ArrayLike, classes: int) -> Floats:
     y = np.asarray(labels)
     if y.ndim == 2:
         return y.astype(np.float64)
+    strange = np.flatnonzero((y < 0) | (y >= classes))
+    if len(strange):
+        raise BadInput(f"labels, row {strange[0]}: {y[strange[0]]} is none of the {classes} classes; leave the row out")
     target: Floats = (y[:, None] == np.arange(classes)).astype(np.float64)
     return target

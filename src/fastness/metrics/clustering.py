@@ -16,8 +16,8 @@ Vectors = npt.NDArray[np.floating]
 def dunn(vectors: Vectors, clusters: npt.ArrayLike) -> float:
     """Return Dunn's index: least distance between items of two clusters over the largest within one (Dunn 1974).
 
-    Higher is better; infinite if every cluster is one point, NaN if there are fewer than two clusters. Exact: all pairs
-    are compared, a block at a time; time grows with N², memory does not.
+    Higher is better; infinite if every cluster is one point, NaN if they are all the same point or there are fewer than
+    two clusters. Exact: all pairs are compared, a block at a time; time grows with N², memory does not.
 
     Args:
         vectors: ``[N, D]``.
@@ -35,4 +35,6 @@ def dunn(vectors: Vectors, clusters: npt.ArrayLike) -> float:
         same = y[start : start + block, None] == y[None, start:]
         within = max(within, float(distance[same].max(initial=0.0)))
         between = min(between, float(distance[~same].min(initial=np.inf)))
-    return between / within if within > 0 else float("inf")
+    if within == 0:
+        return float("inf") if between > 0 else float("nan")
+    return between / within

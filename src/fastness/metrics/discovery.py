@@ -12,6 +12,7 @@ _DIRECTIONS = 16
 _LEAVES = 8
 _SMALLEST = 20  # items of a region, and
 _SMALLEST_SHARE = 60  # one of so many of all
+_LARGEST = 1e37
 _SURE = 3.0  # standard errors that a region's error lies above that of all
 
 Vectors = npt.NDArray[np.float32]
@@ -83,4 +84,6 @@ def regions_of_error(
 def _features(
     directions: Any, vectors: Vectors, labels: Ints, numbers: Numbers, classes: int
 ) -> npt.NDArray[np.float64]:
-    return np.concatenate([directions.transform(vectors), np.eye(classes)[labels], numbers], 1)
+    # The tree holds float32; a number beyond that is as large as any.
+    known = np.clip(numbers, -_LARGEST, _LARGEST)
+    return np.concatenate([directions.transform(vectors), np.eye(classes, dtype=np.float32)[labels], known], 1)

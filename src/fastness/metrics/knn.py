@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fastness.metrics.finite import must_be_finite
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -24,11 +26,16 @@ def knn_predict(
 
     Returns:
         predicted classes, int64 ``[M]``. Memory is bounded: similarities are made for a few queries at a time.
+
+    Raises:
+        BadInput: a vector is not finite.
     """
+    must_be_finite(bank, "embeddings of the bank")
+    must_be_finite(queries, "embeddings of queries")
     known = _unit(bank)
     target = torch.from_numpy(np.ascontiguousarray(labels))
     count = classes or int(labels.max()) + 1
-    predicted = []
+    predicted = [torch.zeros(0, dtype=torch.int64)]
     rows = max(1, 20_000_000 // max(1, len(known)))
     for start in range(0, len(queries), rows):
         similarity = _unit(queries[start : start + rows]) @ known.T

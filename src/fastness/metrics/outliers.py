@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastness.metrics.finite import finite
+from fastness.metrics.finite import finite, must_be_finite
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
@@ -27,12 +27,15 @@ def knn_distance(bank: Vectors, queries: Vectors, k: int = 50) -> Floats:
         Euclidean distances in [0, 2], ``[M]``.
     """
     known, asked = _unit(bank), _unit(queries)
-    k, out = min(k, len(known)), np.empty(len(asked))
+    # Around the bank's mean, as float32 would lose the small distances of vectors that all point one way.
+    middle = known.mean(0)
+    known, asked = known - middle, asked - middle
+    lengths, k, out = np.square(known).sum(1), min(k, len(known)), np.empty(len(asked))
     block = max(1, 20_000_000 // max(1, len(known)))
     for start in range(0, len(asked), block):
-        similar = asked[start : start + block] @ known.T
-        kth = -np.partition(-similar, k - 1, axis=1)[:, k - 1]
-        out[start : start + block] = np.sqrt(np.maximum(0, 2 - 2 * kth.astype(np.float64)))
+        some = asked[start : start + block]
+        squares = np.square(some).sum(1)[:, None] + lengths - 2 * some @ known.T
+        out[start : start + block] = np.sqrt(np.maximum(0, np.partition(squares, k - 1, axis=1)[:, k - 1]))
     return out
 
 
@@ -66,7 +69,10 @@ def max_probability(logits: npt.ArrayLike) -> Floats:
     """Return 1 - the largest probability (Hendrycks and Gimpel 2017, arXiv 1610.02136)."""
     from scipy.special import softmax
 
-    found: Floats = 1 - softmax(finite(logits, "logits"), axis=1).max(1)
+    p = softmax(finite(logits, "logits"), axis=1)
+    # The sum of the others: 1 - p would be the same 0 for all that are very sure.
+    np.put_along_axis(p, p.argmax(1)[:, None], 0, 1)
+    found: Floats = p.sum(1)
     return found
 
 
@@ -134,6 +140,6 @@ def _figures(inside: npt.NDArray[np.int64], outside: npt.NDArray[np.int64], leve
 
 
 def _unit(x: Vectors) -> Vectors:
-    finite(x, "vectors")
+    must_be_finite(x, "vectors")
     found: Vectors = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     return found

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from fastness.metrics.finite import must_be_finite
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+_EQUAL = 1e-6  # similarities of float32 vectors no further apart are equal: their products are rounded
 
 
 def best_ranks(
@@ -22,13 +25,17 @@ def best_ranks(
         queries, answers: float32 ``[Q, D]`` and ``[A, D]``, length 1.
         right: given the places of queries, int64 ``[B]``, says which answers are right, bool ``[B, A]``. A query
             without a right answer has rank ``A + 1``.
+
+    Raises:
+        BadInput: a vector is not finite.
     """
+    _check(queries, answers)
     out = np.empty(len(queries), np.int64)
     for start in range(0, len(queries), block):
         places = np.arange(start, min(start + block, len(queries)))
         scores, are_right = queries[places] @ answers.T, right(places)
         best = np.where(are_right, scores, -np.inf).max(1)
-        ahead = ((scores >= best[:, None]) & ~are_right).sum(1)
+        ahead = ((scores >= best[:, None] - _EQUAL) & ~are_right).sum(1)
         out[places] = np.where(are_right.any(1), ahead + 1, len(answers) + 1)
     return out
 
@@ -45,7 +52,11 @@ def ranking(
         queries, documents: float32 ``[Q, D]`` and ``[N, D]``, length 1.
         query, document: int64 ``[J]``, the places of what each judgement is of; a document of -1 is never found.
         gain: float64 ``[J]``; more than 0 is right. Of several judgements of one pair the highest counts.
+
+    Raises:
+        BadInput: a vector is not finite.
     """
+    _check(queries, documents)
     judged: dict[int, dict[int, float]] = {}
     lost: dict[int, list[float]] = {}
     for q, d, g in zip(query.tolist(), document.tolist(), gain.tolist(), strict=True):
@@ -94,7 +105,11 @@ def by_label(
     Args:
         bank, queries: float32 ``[N, D]`` and ``[M, D]``, length 1.
         bank_labels, labels: their classes, ``[N]`` and ``[M]``.
+
+    Raises:
+        BadInput: a vector is not finite.
     """
+    _check(queries, bank)
     depths = tuple(k for k in depths if k <= len(bank))
     names = [f"{what}@{k}" for k in depths for what in ("precision", "recall", "f1")] + ["map", "mrr", "ndcg"]
     out = {name: np.full(len(queries), np.nan) for name in names}
@@ -119,5 +134,10 @@ def by_label(
 def _ranks(scores: Floats, right: npt.NDArray[np.bool_]) -> Ints:
     """Return the rising ranks, from 1, of the right answers; wrong ones that score as high stand before them."""
     good, wrong = np.sort(scores[right])[::-1], np.sort(scores[~right])
-    ranks: Ints = len(wrong) - np.searchsorted(wrong, good, side="left") + 1 + np.arange(len(good))
+    ranks: Ints = len(wrong) - np.searchsorted(wrong, good - np.float32(_EQUAL), side="left") + 1 + np.arange(len(good))
     return ranks
+
+
+def _check(queries: Floats, answers: Floats) -> None:
+    must_be_finite(queries, "embeddings of queries")
+    must_be_finite(answers, "embeddings of answers")
