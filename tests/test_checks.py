@@ -131,7 +131,10 @@ def test_corruption_means_are_those_of_its_items(bundle, tmp_path):
     assert found["corruption.mean.accuracy"] == pytest.approx(mean)
     each = {name: found[f"corruption.{name}.mean.accuracy"] for name in COMMON}
     worst = min(each, key=lambda name: each[name])
-    assert found[f"corruption.worst.{worst}.accuracy"] == pytest.approx(each[worst])
+    assert found["corruption.worst.accuracy"] == pytest.approx(each[worst])
+    assert report.evidence.get("corruption.worst.accuracy").protocol.startswith(f"{worst};")
+    for name, value in found.items():
+        assert np.mean(items[name.removeprefix("corruption.")]) == pytest.approx(value)
     assert len([name for name in found if name.endswith(".3.accuracy")]) == len(list(CORRUPTIONS))
 
 

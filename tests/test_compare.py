@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastness as fs
+from fastness.core.files import sha256_file
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import slices
 from fastness.evaluation.compare import compare
 from fastness.evaluation.gate import Policy, judge, read_policy
 from fastness.evaluation.measurement import Measurement
-from fastness.metrics.intervals import chance_of_drop
+from fastness.metrics.intervals import chance_of_drop, paired_shares
 
 COLUMNS = {
     "brightness": np.array([10.0, 50.0, np.nan, 30.0]),
@@ -117,7 +120,13 @@ def evidence(folder: Path, right: np.ndarray, **known: Any) -> evidences.Evidenc
     ]
     lines = [json.dumps(m.to_dict()) for m in measurements]
     (folder / "measurements.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "evidence.json").write_text('{"data": "somewhere"}')
+    return sealed(folder)
+
+
+def sealed(folder: Path) -> evidences.Evidence:
+    """Say that the files are those that were measured."""
+    files = {name: sha256_file(folder / name) for name in ("knn.parquet", "items.parquet", "measurements.jsonl")}
+    (folder / "evidence.json").write_text(json.dumps({"data": "somewhere", "files": files}))
     return evidences.read(folder)
 
 
@@ -126,6 +135,7 @@ def rehash(folder: Path, hashes: list[bytes]) -> None:
     for name in ("knn", "items"):
         table = pq.read_table(folder / f"{name}.parquet")
         pq.write_table(table.set_column(0, "sha256", pa.array(hashes, pa.binary(32))), folder / f"{name}.parquet")
+    sealed(folder)
 
 
 def pair(tmp_path: Path, seed: int = 0, n: int = 2000) -> tuple[evidences.Evidence, evidences.Evidence]:
@@ -139,7 +149,7 @@ def pair(tmp_path: Path, seed: int = 0, n: int = 2000) -> tuple[evidences.Eviden
     second = evidence(tmp_path / "b", after, group=group.tolist())
     for name in ("knn", "items"):  # another order, as of another source
         pq.write_table(pq.read_table(second.folder / f"{name}.parquet").take(order), second.folder / f"{name}.parquet")
-    return first, second
+    return first, sealed(second.folder)
 
 
 def test_paired_differences(tmp_path: Path) -> None:
@@ -297,6 +307,76 @@ def test_rules_about_nothing(tmp_path: Path) -> None:
     ):
         with pytest.raises(fs.BadInput, match=says):
             verdict(comparison, rule)
+
+
+def test_nothing_to_judge_is_no_pass(tmp_path: Path) -> None:
+    """Slices that are all too small, a number that is none, a figure that was dropped: none of them lets through."""
+    comparison = compare(*pair(tmp_path))
+    small = verdict(comparison, {"measure": "knn.accuracy", "by": "group", "floor": 0.1, "items": 5000})
+    assert not small.passed and "nothing can be judged: fewer than 5000 items" in str(small)
+    first, second = comparison.before, comparison.after
+    none = replace(second.measurements[2], value=math.nan, low=-math.inf, high=math.inf)
+    odd = compare(first, replace(second, measurements=[*second.measurements[:2], none]))
+    assert "no number to judge by" in str(verdict(odd, {"measure": "ood.*", "drop": 0.5}))
+    fewer = compare(first, replace(second, measurements=second.measurements[:2]))
+    with pytest.raises(fs.BadInput, match=r"'ood.x.auroc' was measured of .*a and not of .*b"):
+        verdict(fewer, {"measure": "*", "ceiling": 10})
+
+
+def test_a_gate_wants_the_same_items(tmp_path: Path) -> None:
+    """A few common items, other labels, or figures of another set are no ground to judge on."""
+    right, n = np.ones(400, np.bool_), 400
+    names = [i.to_bytes(32, "big") for i in range(397, 797)]
+    one = evidence(tmp_path / "a", right, label=["x"] * n)
+    evidence(tmp_path / "b", ~right, label=["x"] * n)
+    rehash(tmp_path / "b", names)
+    for rule in ({"measure": "knn.accuracy", "drop": 0.0}, {"measure": "knn.accuracy", "by": "label", "floor": 0.9}):
+        with pytest.raises(fs.BadInput, match="only 3 items in common with the 400 of"):
+            verdict(compare(one, evidences.read(tmp_path / "b")), rule)
+    with pytest.raises(fs.BadInput, match=r"different labels \(150 of 400 items\)"):
+        compare(one, evidence(tmp_path / "c", right, label=["y"] * 150 + ["x"] * 250))
+    same = evidence(tmp_path / "d", right, label=["x"] * n)
+    moved = [replace(m, data="another set") if m.name.startswith("ood") else m for m in same.measurements]
+    with pytest.raises(fs.BadInput, match=r"'ood.x.auroc' was not measured of .* on the same items"):
+        verdict(compare(one, replace(same, measurements=moved)), {"measure": "ood.*", "drop": 0.1})
+
+
+def test_what_was_changed_is_no_evidence(tmp_path: Path) -> None:
+    """A file that is not the one that was written, or is gone, is named; what lies there by chance is not read."""
+    found = evidence(tmp_path / "a", np.array([True, False]))
+    pq.write_table(pq.read_table(tmp_path / "a" / "knn.parquet"), tmp_path / "a" / "geometry.parquet")
+    assert len(list(evidences.read(tmp_path / "a").outcomes())) == len(list(found.outcomes())) == 1
+    for change in (lambda path: path.write_text(path.read_text().replace("0.5", "0.9")), Path.unlink):
+        change(tmp_path / "a" / "measurements.jsonl")
+        with pytest.raises(fs.BadInput, match=r"measurements.jsonl: missing, or not what was measured"):
+            evidences.read(tmp_path / "a")
+
+
+def test_safety_is_shown_by_many_items_only(tmp_path: Path) -> None:
+    """Where nothing changed in few items a drop is not excluded; a floor is not proved by few right answers."""
+    for n, passes in ((50, False), (1000, True)):
+        right = np.ones(n, np.bool_)
+        comparison = compare(*(evidence(tmp_path / f"{name}{n}", right) for name in "ab"))
+        for rule in ({"drop": 0.01}, {"floor": 0.99}):
+            assert verdict(comparison, {"measure": "knn.accuracy", "proof": "safety", **rule}).passed == passes
+
+
+def test_paired_shares() -> None:
+    """The equation that defines it, symmetry, and how often it errs."""
+    low, high = paired_shares(1, 3, 44 + 3 + 1)  # a difference of -2 in 48
+    for end in (low, high):
+        b, c, n, d = 1, 3, 48, float(end)
+        half = (2 * n - b + c) * d - b - c
+        q = (math.sqrt(half**2 + 8 * n * c * d * (1 - d)) - half) / (4 * n)
+        assert abs(b - c - n * d) / math.sqrt(n * (2 * q + d * (1 - d))) == pytest.approx(1.959964, abs=1e-4)
+    assert low < -2 / 48 < high
+    back = paired_shares(3, 1, 48)
+    assert (back[0], back[1]) == pytest.approx((-high, -low), abs=1e-9)
+    assert paired_shares(0, 0, 200, 0.99)[0] == pytest.approx(-6.6349 / 206.6349, abs=1e-4)
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(200, [0.02, 0.05, 0.93], size=4000)
+    ends = paired_shares(drawn[:, 0], drawn[:, 1], 200)
+    assert 0.92 < ((ends[0] <= -0.03) & (ends[1] >= -0.03)).mean() < 0.97
 
 
 def test_the_command_line(fastness: Any, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def evaluate(
     else:
         print_table(report)
         print(f"evidence   {report.evidence.folder}\nreport     {report.html}")
+        if report.verdict is not None and report.verdict.passed:
+            print(f"gate       {report.verdict}")
     if report.verdict is not None:
         report.verdict.enforce(report.evidence.called)
 

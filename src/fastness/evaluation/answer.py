@@ -43,8 +43,8 @@ def _seen(evidence: Evidence) -> Iterator[Statement]:
     if seen:
         yield Statement(
             False,
-            f"{seen:,} of the held-out items were, byte for byte, among the items it learnt from (without their "
-            "labels); figures on them flatter it.",
+            f"{seen:,} of the held-out items were, byte for byte, among the items it learnt from; figures on them "
+            "flatter it.",
         )
 
 
@@ -93,12 +93,12 @@ def weakest(evidence: Evidence, most: int) -> list[Measurement]:
 
 def _corrupted(evidence: Evidence) -> Iterator[Statement]:
     clean, mean = evidence.get("corruption.clean.accuracy"), evidence.get("corruption.mean.accuracy")
-    worst = evidence.find("corruption.worst.")
+    worst = evidence.get("corruption.worst.accuracy")
     if clean is None or mean is None or not clean.value:
         return
     text = f"Under the common corruptions it is right {mean.value:.0%} of the time, {clean.value:.0%} on clean items"
     if worst:
-        text += f"; worst is {worst[0].name.split('.')[2].replace('_', ' ')}, {worst[0].value:.0%}"
+        text += f"; worst is {worst.protocol.partition(';')[0].replace('_', ' ')}, {worst.value:.0%}"
     yield Statement(mean.value >= _KEEPS * clean.value, f"{text}.")
 
 
@@ -124,14 +124,20 @@ def _notices(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _groups(evidence: Evidence) -> Iterator[Statement]:
-    for m in evidence.find("groups."):
-        if not m.name.endswith(".error.ratio"):
+    for apart in evidence.find("groups."):
+        if not apart.name.endswith(".error.difference"):
             continue
-        column = m.name.removeprefix("groups.").removesuffix(".error.ratio")
-        if m.chance is not None and m.chance < _SURE:
-            text = f"It errs {m.value:.1f} times as often in one group of {column} as in another, beyond chance."
-            yield Statement(False if m.value > _ALIKE else None, text)
-        elif m.high <= _ALIKE:
-            yield Statement(True, f"It errs about as often in every group of {column}.")
+        column = apart.name.removeprefix("groups.").removesuffix(".error.difference")
+        ratio = evidence.get(f"groups.{column}.error.ratio")  # none where a group is never wrong
+        large = "groups of at least 50 items"
+        if apart.chance is not None and apart.chance < _SURE:
+            text = f"It never errs in one group of {column} and on {apart.value:.0%} of another, beyond chance."
+            if ratio is not None:
+                text = (
+                    f"It errs {ratio.value:.1f} times as often in one group of {column} as in another, beyond chance."
+                )
+            yield Statement(False if ratio is None or ratio.value > _ALIKE else None, text)
+        elif ratio is not None and ratio.high <= _ALIKE:
+            yield Statement(True, f"It errs about as often in all {large} of {column}.")
         else:
             yield Statement(None, f"Whether it errs more often in some group of {column} these items do not tell.")

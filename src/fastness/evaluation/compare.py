@@ -17,7 +17,7 @@ from fastness.evaluation import slices
 from fastness.evaluation.evidence import Evidence, Key
 from fastness.evaluation.measurement import WHOLE, Measurement
 from fastness.evaluation.slices import Slice
-from fastness.metrics.intervals import bootstrap_means, chance_of_drop, holm, quantiles
+from fastness.metrics.intervals import bootstrap_means, chance_of_drop, holm, paired_shares, quantiles, wilson
 
 Floats = npt.NDArray[np.float64]
 _DETAIL = re.compile(r"corruption\.\w+\.\d\.")
@@ -91,6 +91,11 @@ class Comparison:
     level: float
     wanted: Sequence[str] | None
 
+    @property
+    def items_seen(self) -> int:
+        """How many items the measurement that looked at most has in both."""
+        return max((d.n for d in self.differences if d.paired), default=len(self.keys))
+
     def on(self, name: str, parts: Sequence[Slice]) -> list[Difference]:
         """Return how a measurement differs on slices.
 
@@ -140,27 +145,43 @@ def compare(
     Raises:
         BadInput: they have no items in common, or a slice is none.
     """
-    keys, known = _shared(before, after)
+    keys, known = shared(before, after)
     outcomes = _outcomes(before, after, keys)
     parts = slices.usual(known) if wanted is None else slices.asked(wanted, known)
     whole = Slice(WHOLE, np.ones(len(keys), np.bool_))
     paired = list(_paired(before, outcomes, [whole, *parts], level))
     unpaired = [
-        _unpaired(m, other, level) for m in before.find("") if m.name not in outcomes and (other := after.get(m.name))
+        _unpaired(m, other, level)
+        for m in before.find("")
+        if m.name not in outcomes and (other := after.get(m.name)) and other.data == m.data
     ]
     return Comparison(before, after, known, outcomes, keys, [*unpaired, *paired], level, wanted)
 
 
-def _shared(before: Evidence, after: Evidence) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:
-    """Return the items that both saw, and what the later evidence knows of them."""
-    earlier = set(before.known()[0])
+def shared(before: Evidence, after: Evidence) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:
+    """Return the items that both saw, and what the later evidence knows of them.
+
+    Raises:
+        BadInput: there are none, or they have other labels in one than in the other.
+    """
+    mine, earlier_known = before.known()
+    earlier = {key: row for row, key in enumerate(mine)}
     keys, known = after.known()
     rows = np.array([row for row, key in enumerate(keys) if key in earlier], np.int64)
     if not len(rows):
         raise BadInput(
             f"{before.called} and {after.called} were measured on different items; evaluate both on the same data"
         )
-    return [keys[row] for row in rows], {name: values[rows] for name, values in known.items()}
+    common = [keys[row] for row in rows]
+    if "label" in known and "label" in earlier_known:
+        once = earlier_known["label"][[earlier[key] for key in common]]
+        changed = int((once != known["label"][rows]).sum())
+        if changed:
+            raise BadInput(
+                f"{before.called} and {after.called} were measured by different labels ({changed:,} of {len(common):,} "
+                "items); evaluate both on the same data"
+            )
+    return common, {name: values[rows] for name, values in known.items()}
 
 
 def _outcomes(before: Evidence, after: Evidence, keys: Sequence[Key]) -> dict[str, Floats]:
@@ -199,8 +220,13 @@ def _paired(
             measurement = before.get(name)
             assert measurement is not None
             one, other = outcomes[name][there].mean(0)
-            low, high = quantiles(drawn[~np.isnan(drawn)], level)
-            after = quantiles(drawn_after[~np.isnan(drawn_after)], level)
+            if np.isin(outcomes[name][there], (0, 1)).all():
+                n, wins, losses = int(there.sum()), int((change > 0).sum()), int((change < 0).sum())
+                low, high = paired_shares(wins, losses, n, level).tolist()
+                after = wilson(round(other * n), n, level)
+            else:
+                low, high = quantiles(drawn[~np.isnan(drawn)], level)
+                after = quantiles(drawn_after[~np.isnan(drawn_after)], level)
             falls, rises = chance_of_drop(change[there]), chance_of_drop(-change[there])
             worse, better = (rises, falls) if measurement.better == "lower" else (falls, rises)
             yield Difference(
@@ -231,6 +257,10 @@ def _unpaired(one: Measurement, other: Measurement, level: float) -> Difference:
     falls, rises = _tail(change, up / wide), _tail(-change, down / wide)
     wider = float(norm.ppf(0.5 + level / 2)) / wide
     down, up = wider * down, wider * up
+    after_low, after_high = (
+        other.value - wider * (other.value - other.low),
+        other.value + wider * (other.high - other.value),
+    )
     worse, better = (rises, falls) if one.better == "lower" else (falls, rises)
     return Difference(
         one.name,
@@ -240,8 +270,8 @@ def _unpaired(one: Measurement, other: Measurement, level: float) -> Difference:
         other.value,
         change - down,
         change + up,
-        other.low,
-        other.high,
+        after_low,
+        after_high,
         worse,
         better,
         one.better,

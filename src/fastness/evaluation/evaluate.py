@@ -101,7 +101,7 @@ def measure(
         shift: data sets of the same classes, by name, from elsewhere.
         votes: a file with what people said of the held-out items; see `predictions.read_votes`.
         domain: column that names domains: a probe is fitted on each, and measured on each.
-        out: folder for the evidence; default: a new one within the bundle.
+        out: folder for the evidence, which holds none yet; default: a new one within the bundle.
         slices: columns, of which every value is a slice, and expressions (see `slices.where`); default: usual ones.
         sensitive: columns whose values are groups that should be served alike; see the check ``groups``.
         examples: whether words of the items may stand in the evidence.
@@ -113,6 +113,8 @@ def measure(
     """
     asked = [name for name in dict.fromkeys(checks or ()) if name != "all"]
     names = asked if asked and "all" not in (checks or ()) else list(CHECKS)
+    if out is not None and (out / "evidence.json").exists():
+        raise BadInput(f"{out}: holds evidence already, which is never changed; name another folder or delete it")
     kinds = {name: CHECKS.get(name) for name in [*names, *asked]}
     if predictions is not None and (bundle is not None or ood or shift):
         raise BadInput(f"{predictions}: predictions are measured alone; drop the bundle, --ood and --shift")

@@ -17,12 +17,14 @@ from fastness.core import hardware
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path, sha256_file, write_json, write_text
 from fastness.data import Dataset
+from fastness.data.manifest import printable
 from fastness.evaluation.checks import Findings
 from fastness.evaluation.measurement import WHOLE, Measurement
 from fastness.evaluation.subject import Subject
 
 _PACKAGES = ("fastness", "torch", "numpy", "scikit-learn", "timm")
-_KNOWN = "items.parquet"
+_MEASURED, _KNOWN = "measurements.jsonl", "items.parquet"
+_TELLING = 10  # items of a value, on average: what tells fewer apart may name a person
 Key = tuple[bytes, int]
 """An item: its SHA-256, and how many of the same bytes stand before it."""
 
@@ -49,6 +51,10 @@ class Evidence:
         """Return the measurements of all items whose names begin so."""
         return [m for m in self.measurements if m.name.startswith(start) and m.slice == WHOLE]
 
+    def file(self, name: str) -> Path | None:
+        """Return a file of this evidence; ``None`` if there is none, or one that lies there by chance."""
+        return self.folder / name if name in self.about["files"] else None
+
     @property
     def called(self) -> str:
         """What messages call it: where its bundle or file is, else where it lies itself."""
@@ -71,8 +77,8 @@ class Evidence:
     def outcomes(self) -> Iterator[tuple[list[Key], dict[str, npt.NDArray[np.float64]]]]:
         """Yield for each check its items, and by measurement what came of each, float64 ``[N]``."""
         names = {m.name for m in self.find("")}
-        for path in sorted(self.folder.glob("*.parquet")):
-            if path.name == _KNOWN:
+        for path in map(self.file, sorted(self.about["files"])):
+            if path is None or path.suffix != ".parquet" or path.name == _KNOWN:
                 continue
             keys, columns = _read_items(path)
             named = {f"{path.stem}.{column}": values for column, values in columns.items()}
@@ -91,14 +97,19 @@ def new_folder(bundle: Path, data: str) -> Path:
 
 
 def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped: dict[str, str]) -> Evidence:
-    """Write the measurements, the outcomes of single items, and what they are about with all hashes."""
+    """Write the measurements, the outcomes of single items, and what they are about with all hashes.
+
+    The last file to be written says that all are there.
+    """
     measurements = [m for found in findings.values() for m in found.measurements]
     lines = [json.dumps(m.to_dict(), ensure_ascii=False) for m in measurements]
-    write_text(folder / "measurements.jsonl", "".join(line + "\n" for line in lines))
+    write_text(folder / _MEASURED, "".join(line + "\n" for line in lines))
+    files = [_MEASURED, _KNOWN]
     for name, found in findings.items():
         if found.items:
-            _write_items(folder / f"{name}.parquet", found.dataset or subject.held_out, found.items)
-    _write_items(folder / _KNOWN, subject.unfitted, dict(subject.known))
+            files.append(f"{name}.parquet")
+            _write_items(folder / files[-1], found.dataset or subject.held_out, found.items)
+    _write_items(folder / _KNOWN, subject.unfitted, _may_be_told(subject))
     about = {
         "bundle": subject.bundle.id,
         "from": str(subject.bundle.path),
@@ -114,7 +125,12 @@ def write(folder: Path, subject: Subject, findings: dict[str, Findings], skipped
         "trained_on": _overlap(subject),
         "hardware": hardware.describe(),
         "versions": hardware.versions(*_PACKAGES),
-        "files": {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.suffix in {".jsonl", ".parquet"}},
+        "further": {
+            name: {"data": items.dataset.whole.source, "fingerprint": items.dataset.fingerprint}
+            for sets in (subject.outside, subject.shifted)
+            for name, items in sets.items()
+        },
+        "files": {name: sha256_file(folder / name) for name in sorted(files)},
     }
     write_json(folder / "evidence.json", about)
     return Evidence(folder, about, measurements)
@@ -124,13 +140,31 @@ def read(folder: Path) -> Evidence:
     """Read what `write` wrote.
 
     Raises:
-        BadInput: there is no evidence in the folder.
+        BadInput: there is no evidence in the folder, or a file is not the one that was written.
     """
     if not (folder / "evidence.json").is_file():
         raise BadInput(f"{folder}: no evidence; give a folder that 'fastness evaluate' wrote")
-    lines = (folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
     about = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
+    for name, digest in about["files"].items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise BadInput(f"{folder / name}: missing, or not what was measured; evaluate again into a new folder")
+    lines = (folder / _MEASURED).read_text(encoding="utf-8").splitlines()
     return Evidence(folder, about, [Measurement.from_dict(json.loads(line)) for line in lines])
+
+
+def _may_be_told(subject: Subject) -> dict[str, npt.NDArray[Any]]:
+    """Return what is known of the items; without examples no words that tell nearly every item, unless asked for."""
+    asked = {*subject.sensitive, subject.domain, "label"}
+    named = " ".join(subject.slices or ())
+    return {
+        name: values
+        for name, values in subject.known.items()
+        if subject.examples
+        or values.dtype.kind == "f"
+        or name in asked
+        or name in named
+        or len(np.unique(values)) * _TELLING <= len(values)
+    }
 
 
 def _overlap(subject: Subject) -> dict[str, int]:
@@ -147,9 +181,16 @@ def _write_items(path: Path, dataset: Dataset, columns: dict[str, Any]) -> None:
     hashes = dataset.manifest.hashes
     columns = {name: values for name, values in columns.items() if name != "sha256"}  # a fact may be called so
     table = {"sha256": pa.array([row.tobytes() for row in hashes], pa.binary(32))}
-    table |= {name: pa.array(np.asarray(values)) for name, values in columns.items()}
+    table |= {name: pa.array(_text(np.asarray(values))) for name, values in columns.items()}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(table), temporary, compression="zstd")
+
+
+def _text(values: npt.NDArray[Any]) -> Any:
+    """Return a column as it may be written: names of folders need not be Unicode."""
+    if values.dtype.kind not in "UO":
+        return values
+    return [value if value is None else printable(str(value)) for value in values]
 
 
 def _read_items(path: Path) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:

@@ -99,8 +99,8 @@ def trust(evidence: Evidence) -> str:
     """Reliability before and after temperature scaling, and risk against coverage."""
     import pyarrow.parquet as pq
 
-    path = evidence.folder / "calibration.parquet"
-    if not path.exists():
+    path = evidence.file("calibration.parquet")
+    if path is None:
         return ""
     items = {name: column.to_numpy() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
     from matplotlib.figure import Figure
@@ -184,8 +184,8 @@ def regions(evidence: Evidence, subject: Subject, weakest: Sequence[Measurement]
     """Items on which it is wrong in each region that is among the weakest slices, by the region's name."""
     import pyarrow.parquet as pq
 
-    path = evidence.folder / "slices.parquet"
-    if not path.exists():
+    path = evidence.file("slices.parquet")
+    if path is None:
         return {}
     items = {name: column.to_numpy() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
     found = {}
@@ -297,7 +297,7 @@ def embedding_map(subject: Subject, most: int = 1500) -> str:
         names = subject.test.dataset.class_names
         for number in np.unique(labels[chosen]):
             mine = labels[chosen] == number
-            called = names[number] if number >= 0 else "(unlabelled)"
+            called = _plain(names[number]) if number >= 0 else "(unlabelled)"
             colour, marker = _MAP_COLOURS[number % len(_MAP_COLOURS)], _MAP_MARKERS[number % len(_MAP_MARKERS)]
             axes.scatter(*xy[mine].T, s=10, color=colour, marker=marker, alpha=0.7, lw=0, label=called)
         if len(names) <= 20:
@@ -305,6 +305,11 @@ def embedding_map(subject: Subject, most: int = 1500) -> str:
     axes.set_xticks([])
     axes.set_yticks([])
     return _svg(figure)
+
+
+def _plain(name: str) -> str:
+    """Return a name as a legend shows it: no formula between dollars, and not passed over for its underscore."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:

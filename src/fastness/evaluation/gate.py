@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastness.core.errors import BadInput, GateRefused
 from fastness.evaluation import slices
 from fastness.evaluation.compare import Comparison, Difference
-from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.measurement import WHOLE
 from fastness.evaluation.slices import Slice
 from fastness.metrics.intervals import holm
 
 _SMALLEST = 50
+_SAME = 0.99  # share of the items of either that both must have seen
 
 
 class Rule(BaseModel):
@@ -30,7 +32,7 @@ class Rule(BaseModel):
         drop: how much worse than before it may be; 0.02 are two points of accuracy.
         by: columns of which every value is a slice, instead of all items.
         where: expression that is the slice; see `slices.where`.
-        items: slices of fewer are not judged, and listed.
+        items: slices of fewer are not judged, and listed; a rule that can judge none refuses.
         proof: of which side. ``harm`` refuses what was seen to be beyond the limit (a drop also only where chance
             does not explain that there is one). ``safety`` refuses what was not shown to be within it: the interval
             must not reach beyond the limit either (a test of non-inferiority).
@@ -179,7 +181,8 @@ def judge(policy: Policy, comparison: Comparison) -> Verdict:
         if rule.drop is not None and comparison.before is comparison.after:
             raise BadInput(f"rule {number}: asks about a drop, and there is nothing to compare with; name two bundles")
         parts = rule.slices(comparison.known)
-        names = _measured(rule, number, comparison.after)
+        names = _measured(rule, number, comparison)
+        _on_the_same(comparison, names, number)
         found = [d for name in names for d in _differences(comparison, rule, number, name, parts)]
         if not found:
             raise BadInput(f"rule {number}: no item is in its slices; is '{rule.where or ', '.join(rule.by)}' meant?")
@@ -187,14 +190,34 @@ def judge(policy: Policy, comparison: Comparison) -> Verdict:
     return Verdict(judgements)
 
 
-def _measured(rule: Rule, number: int, after: Evidence) -> list[str]:
-    every = [m.name for m in after.find("")]
+def _measured(rule: Rule, number: int, comparison: Comparison) -> list[str]:
+    """Return the measurements that a rule is about; one that was made before must be made again."""
+    every = [m.name for m in comparison.after.find("")]
     names = [name for name in every if fnmatchcase(name, rule.measure)]
+    lost = [m.name for m in comparison.before.find("") if fnmatchcase(m.name, rule.measure) and m.name not in names]
+    if lost and names:
+        raise BadInput(
+            f"rule {number}: '{lost[0]}' was measured of {comparison.before.called} and not of "
+            f"{comparison.after.called}; measure both with the same checks"
+        )
     if not names:
         head = rule.measure.partition(".")[0]
         near = [name for name in every if name.startswith(head)] or every
         raise BadInput(f"rule {number}: '{rule.measure}' was not measured; measured: {', '.join(near)[:400]}")
     return names
+
+
+def _on_the_same(comparison: Comparison, names: list[str], number: int) -> None:
+    """Refuse to judge by a few items that two measurements happen to have in common."""
+    for name in names:
+        n = int((~np.isnan(comparison.outcomes[name][:, 0])).sum()) if name in comparison.outcomes else None
+        for evidence in (comparison.before, comparison.after):
+            measurement = evidence.get(name)
+            if n is not None and measurement is not None and n < _SAME * measurement.n:
+                raise BadInput(
+                    f"rule {number}: '{name}' has only {n:,} items in common with the {measurement.n:,} of "
+                    f"{evidence.called}; evaluate both on the same data, with the same seed"
+                )
 
 
 def _differences(
@@ -206,7 +229,8 @@ def _differences(
     found = [d for d in comparison.differences if d.name == name and d.slice == WHOLE]
     if not found:
         raise BadInput(
-            f"rule {number}: '{name}' was not measured of {comparison.before.called}; measure both with the same checks"
+            f"rule {number}: '{name}' was not measured of {comparison.before.called} on the same items; "
+            "measure both on the same data with the same checks"
         )
     return found
 
@@ -223,6 +247,10 @@ def _judged(rule: Rule, number: int, found: list[Difference], level: float) -> l
         reasons = [*_beyond(rule, d), *_dropped(rule, d, chances[id(d)] < 1 - level)]
         said = f"before {d.before:.3f}, now {d.after:.3f}, {d.n:,} items"
         out.append(Judgement(number, d.name, d.slice, not reasons, "; ".join(reasons) or said))
+    if not large:
+        name, some = found[0].name, f"{len(found)} slices" if len(found) > 1 else found[0].slice
+        reason = f"nothing can be judged: fewer than {rule.items} items; give more, or lower 'items'"
+        out.append(Judgement(number, name, some, False, reason))
     return out
 
 
@@ -253,5 +281,7 @@ def _dropped(rule: Rule, d: Difference, is_one: bool) -> list[str]:
     shown = f"from {d.before:.3f} to {d.after:.3f}, gain {d.gain:+.3f} [{low:+.3f}, {high:+.3f}] on {d.n:,} items"
     if rule.proof == "safety":
         return [] if low >= -rule.drop else [f"{shown}: not shown to be within the allowed drop of {rule.drop:g}"]
-    within = d.gain >= -rule.drop  # what is no number is not
+    if math.isnan(d.gain):
+        return [f"{shown}: no number to judge by"]
+    within = d.gain >= -rule.drop
     return [] if within or not is_one else [f"{shown}: allowed is a drop of {rule.drop:g}"]

@@ -229,6 +229,6 @@ def _checked(kind: str, values: Any, classes: Any, dataset: Dataset, path: Path)
             f"{path}: {values.shape[1]} columns of {kind} for classes {', '.join(dataset.class_names)[:200]}; "
             "give one a class, in this order or with 'classes'"
         )
-    if kind == "probabilities" and ((values < 0).any() or (values.sum(1) > 1.01).any()):
+    if kind == "probabilities" and ((values < 0).any() or (np.abs(values.sum(1) - 1) > 0.01).any()):
         raise BadInput(f"{path}: probabilities lie between 0 and 1 and add up to 1; are these logits?")
     return np.asarray(values[:, [names.index(name) for name in dataset.class_names]])

@@ -173,7 +173,12 @@ class Subject:
         """Whether every item that is used has a label and there are two classes."""
         parts = [self.test.dataset] if self.answers is not None else [self.fit.dataset, self.test.dataset]
         both = [part.labels for part in parts]
-        return all(y is not None and len(y) > 0 and bool((y >= 0).all()) for y in both) and self.classes > 1
+        known = all(y is not None and len(y) > 0 and bool((y >= 0).all()) for y in both)
+        return (
+            known
+            and self.classes > 1
+            and (self.answers is not None or (both[0] is not None and len(np.unique(both[0])) > 1))
+        )
 
     @property
     def classes(self) -> int:

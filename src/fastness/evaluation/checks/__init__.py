@@ -94,15 +94,17 @@ def measured(
     unit: str = "share",
     better: str = "higher",
     part: str = WHOLE,
+    beside: Dataset | None = None,
 ) -> Measurement:
-    """Return a measurement of a subject's held-out items; see `Measurement`.
+    """Return a measurement of a subject's held-out items, or of them and a further set; see `Measurement`.
 
     An interval that leaves the value out is widened to it: the bootstrap of a figure that is no mean may lie to one
     side, since drawn samples hold some items twice.
     """
     low, high = min(interval[0], value), max(interval[1], value)
+    data = subject.data if beside is None else f"{subject.data} {beside.fingerprint}"
     return Measurement(
-        name, value, low, high, over, n, unit, protocol, subject.data, slice=part, seed=subject.seed, better=better
+        name, value, low, high, over, n, unit, protocol, data, slice=part, seed=subject.seed, better=better
     )
 
 

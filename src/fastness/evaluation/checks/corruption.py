@@ -53,19 +53,17 @@ class Corruption(Check):
                 )
                 z = bundle.embed_batches(batches, len(items), normalize=False)
                 outcomes[f"{name}.{severity}.{figure}"] = _outcome(subject, rows, z)
-        return Findings(self._summary(subject, figure, world, outcomes), outcomes, subject.held_out.select(rows))
+        values, worst = _summaries(outcomes, figure, world)
+        measurements = self._measured(subject, figure, world, values, worst)
+        return Findings(
+            measurements,
+            {f"{name}.{figure}": column.astype(np.float32) for name, column in values.items()},
+            subject.held_out.select(rows),
+        )
 
-    def _summary(self, subject: Subject, figure: str, world: World, outcomes: dict[str, Floats]) -> list[Measurement]:
-        """Return every corruption at every severity, each over severities, each severity over the common ones."""
-        names, common = world.names, world.common
-        parts = {key.removesuffix(f".{figure}"): [key] for key in outcomes}
-        parts |= {f"{name}.mean": [f"{name}.{s}.{figure}" for s in SEVERITIES] for name in names}
-        parts |= {f"severity_{s}": [f"{name}.{s}.{figure}" for name in common] for s in SEVERITIES}
-        parts["mean"] = [f"{name}.{s}.{figure}" for name in common for s in SEVERITIES]
-        values = {name: np.mean([outcomes[key] for key in keys], 0) for name, keys in parts.items()}
-        each = {name: values[f"{name}.mean"] for name in common}
-        worst = min(each, key=lambda name: float(each[name].mean()))
-        values[f"worst.{worst}"] = each[worst]
+    def _measured(
+        self, subject: Subject, figure: str, world: World, values: dict[str, Floats], worst: str
+    ) -> list[Measurement]:
         table = np.stack(list(values.values()), 1)
         means = bootstrap_means(table, derive(subject.seed, "corruption interval"))
         what = f"{subject.probe.protocol}, clean" if subject.has_labels else "cosine to the embedding of the clean item"
@@ -78,11 +76,24 @@ class Corruption(Check):
                 float(column.mean()),
                 quantiles(drawn),
                 len(table),
-                protocol,
+                f"{worst}; {protocol}" if name == "worst" else protocol,
                 unit=unit,
             )
             for (name, column), drawn in zip(values.items(), means.T, strict=True)
         ]
+
+
+def _summaries(outcomes: dict[str, Floats], figure: str, world: World) -> tuple[dict[str, Floats], str]:
+    """Return each item's outcomes, single, over severities and over the common corruptions, and which is the worst."""
+    names, common = world.names, world.common
+    parts = {key.removesuffix(f".{figure}"): [key] for key in outcomes}
+    parts |= {f"{name}.mean": [f"{name}.{s}.{figure}" for s in SEVERITIES] for name in names}
+    parts |= {f"severity_{s}": [f"{name}.{s}.{figure}" for name in common] for s in SEVERITIES}
+    parts["mean"] = [f"{name}.{s}.{figure}" for name in common for s in SEVERITIES]
+    values = {name: np.mean([outcomes[key] for key in keys], 0) for name, keys in parts.items()}
+    worst = min(common, key=lambda name: float(values[f"{name}.mean"].mean()))
+    values["worst"] = values[f"{worst}.mean"]
+    return values, worst
 
 
 def _outcome(subject: Subject, rows: Any, z: Floats) -> Floats:

@@ -15,7 +15,7 @@ from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.slices import Slice
 from fastness.evaluation.subject import Subject
 from fastness.metrics.calibration import reliability, softmax
-from fastness.metrics.intervals import bootstrap, quantiles
+from fastness.metrics.intervals import bootstrap, holm, quantiles
 
 _SMALLEST = 50  # items of a group that is compared with others
 _DRAWS = 300
@@ -51,7 +51,7 @@ class Groups(Check):
                 found += [_of_group(subject, f"groups.{name}", group, rate) for group in groups]
                 if len(groups) > 1:
                     found += _between(subject, f"groups.{column}.{name}", groups, rate)
-        return Findings(found, {"error": wrong, "confidence": confidence})
+        return Findings(_corrected(found), {"error": wrong, "confidence": confidence})
 
 
 def _of_group(subject: Subject, name: str, group: Slice, rate: Figure) -> Measurement:
@@ -88,6 +88,17 @@ def _between(subject: Subject, name: str, groups: list[Slice], rate: Figure) -> 
         for figure in value
         if np.isfinite(value[figure])
     ]
+
+
+def _corrected(found: list[Measurement]) -> list[Measurement]:
+    """Return the measurements with chances corrected for the number of columns, of each rate (Holm)."""
+    for rate in ("error", "ece"):
+        chances = {m.name.rpartition(".")[0]: m.chance for m in found if m.chance is not None and f".{rate}." in m.name}
+        raised = dict(zip(chances, holm(list(chances.values())), strict=True))
+        found = [
+            replace(m, chance=float(raised.get(m.name.rpartition(".")[0], m.chance))) if m.chance else m for m in found
+        ]
+    return found
 
 
 def _apart(rate: Figure, members: list[Rows]) -> dict[str, float]:

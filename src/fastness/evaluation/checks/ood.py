@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.seeds import derive
+from fastness.data import Dataset
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Floats, Subject
@@ -34,7 +35,8 @@ class OutOfDistribution(Check):
         for way, (how, score) in self._scores(subject).items():
             items[way] = score(subject.test_vectors)
             for name, z in vectors.items():
-                found += _told_apart(subject, f"ood.{name}.{way}", items[way], score(z), how)
+                outside = subject.outside[name].dataset
+                found += _told_apart(subject, f"ood.{name}.{way}", items[way], score(z), how, outside)
         return Findings(found, items)
 
     def _scores(self, subject: Subject) -> dict[str, tuple[str, Callable[[Floats], Scores]]]:
@@ -60,7 +62,9 @@ class OutOfDistribution(Check):
         return scores
 
 
-def _told_apart(subject: Subject, name: str, inside: Scores, outside: Scores, how: str) -> list[Measurement]:
+def _told_apart(
+    subject: Subject, name: str, inside: Scores, outside: Scores, how: str, beside: Dataset
+) -> list[Measurement]:
     """Return the three figures; items of both sides are drawn anew for the intervals."""
     samples = outliers.detection_drawn(inside, outside, derive(subject.seed, name))
     protocol = (
@@ -75,6 +79,7 @@ def _told_apart(subject: Subject, name: str, inside: Scores, outside: Scores, ho
             len(inside) + len(outside),
             protocol,
             better="lower" if figure == "fpr95" else "higher",
+            beside=beside,
         )
         for figure, value in outliers.detection(inside, outside).items()
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastness.core.seeds import derive
+from fastness.data import Dataset
 from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Ints, Subject
@@ -42,7 +43,7 @@ class Shift(Check):
             z = subject.bundle.embed_items(items, normalize=False)[labels >= 0]
             there = subject.probe.logits(z).argmax(1) == labels[labels >= 0]
             here = right[np.isin(subject.test_labels, labels)]
-            found += _figures(subject, f"shift.{name}", here, there, len(np.unique(labels[labels >= 0])))
+            found += _figures(subject, f"shift.{name}", here, there, len(np.unique(labels[labels >= 0])), items.dataset)
         return Findings(found)
 
 
@@ -52,7 +53,7 @@ def _numbered(subject: Subject, names: tuple[str, ...]) -> Ints:
     return np.array([*(ours.get(name, -1) for name in names), -1], np.int64)
 
 
-def _figures(subject: Subject, name: str, here: Any, there: Any, classes: int) -> list[Measurement]:
+def _figures(subject: Subject, name: str, here: Any, there: Any, classes: int, beside: Dataset) -> list[Measurement]:
     """Return accuracy there and the drop from here; items of both are drawn anew for the interval of the drop."""
     how = f"{subject.probe.protocol}; {len(there):,} items of {classes} classes that both have; {subject.how}"
     one, other = (bootstrap_means(x, derive(subject.seed, name, i)) for i, x in enumerate((here, there)))
@@ -60,6 +61,8 @@ def _figures(subject: Subject, name: str, here: Any, there: Any, classes: int) -
     interval = wilson(int(there.sum()), len(there))
     against = f"{len(here):,} held-out items of these classes less {how}"
     return [
-        measured(subject, f"{name}.accuracy", accuracy, interval, len(there), how),
-        measured(subject, f"{name}.drop", drop, quantiles(one - other), len(there), against, better="lower"),
+        measured(subject, f"{name}.accuracy", accuracy, interval, len(there), how, beside=beside),
+        measured(
+            subject, f"{name}.drop", drop, quantiles(one - other), len(there), against, better="lower", beside=beside
+        ),
     ]
