@@ -89,6 +89,16 @@ class Defaults:
     scarce: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def scarce(**further: Any) -> dict[str, Mapping[str, Any]]:
+    """Return `Defaults.scarce` of a method that compares views of pictures: small views, so that there are more steps.
+
+    Args:
+        further: fields that are the method's own; ``count`` is that of the views (2).
+    """
+    views = {"count": further.pop("count", 2), "size": 0.5}
+    return {"image": {"batch_size": 64, "lr": 0.06, "weight_decay": 4e-3, "views": views, **further}}
+
+
 class Method(nn.Module):
     """Encoder, heads and loss, and whatever teacher or queue belongs to them.
 

@@ -16,7 +16,7 @@ from fastness.encoders import Encoder
 from fastness.encoders.heads import mlp
 from fastness.losses.regression import cosine_regression
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome
+from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome, scarce
 from fastness.methods.momentum import follow, frozen_copy, rising
 
 
@@ -30,7 +30,7 @@ class BYOL(Method):
         "one forward and backward, one forward of the teacher",
         "no labels; no negatives, so duplicates in the data do no harm",
     )
-    defaults = Defaults(batch_size=256, lr=0.06)
+    defaults = Defaults(batch_size=256, lr=0.06, scarce=scarce())
     options: ClassVar[Mapping[str, Option]] = {
         "projection": Option(128, 1, help="length of the projections"),
         "hidden": Option(512, 1, help="width of projector and predictor"),

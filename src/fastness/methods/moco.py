@@ -18,7 +18,7 @@ from fastness.encoders.heads import mlp
 from fastness.losses.nt_xent import info_nce
 from fastness.losses.precision import normalised
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome
+from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome, scarce
 from fastness.methods.momentum import Queue, follow, frozen_copy
 
 
@@ -32,7 +32,7 @@ class MoCo(Method):
         "one forward and backward, one forward of the teacher",
         "no labels; small batches, many negatives wanted",
     )
-    defaults = Defaults(batch_size=256, lr=0.06, temperature=0.1)
+    defaults = Defaults(batch_size=256, lr=0.06, temperature=0.1, scarce=scarce())
     options: ClassVar[Mapping[str, Option]] = {
         "projection": Option(128, 1, help="length of the keys"),
         "hidden": Option(512, 1, help="width of the projection head"),

@@ -16,7 +16,7 @@ from fastness.core import distributed
 from fastness.core.options import Option
 from fastness.losses.pairs import among
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults, Found, Known, Outcome
+from fastness.methods.base import About, Defaults, Found, Known, Outcome, scarce
 from fastness.methods.contrastive import Contrastive
 
 
@@ -30,7 +30,7 @@ class SemiSupervised(Contrastive):
         "as simclr",
         "many items, few of them labelled",
     )
-    defaults = Defaults()
+    defaults = Defaults(scarce=scarce(count=4, temperature=0.15))
     options: ClassVar[Mapping[str, Option]] = {
         **Contrastive.options,
         "weight": Option(1.0, 0, help="of the labelled items' loss"),

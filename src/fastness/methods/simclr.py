@@ -6,7 +6,7 @@ Chen et al. 2020, arXiv 2002.05709.
 from __future__ import annotations
 
 from fastness.methods import METHODS
-from fastness.methods.base import About, Defaults
+from fastness.methods.base import About, Defaults, scarce
 from fastness.methods.contrastive import Contrastive
 
 
@@ -24,13 +24,5 @@ class SimCLR(Contrastive):
         batch_size=256,
         lr=0.06,
         temperature=0.2,
-        scarce={
-            "image": {
-                "batch_size": 64,
-                "lr": 0.06,
-                "weight_decay": 4e-3,
-                "temperature": 0.15,
-                "views": {"count": 4, "size": 0.5},
-            }
-        },
+        scarce=scarce(count=4, temperature=0.15),
     )
