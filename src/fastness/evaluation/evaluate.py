@@ -104,7 +104,8 @@ def measure(
         out: folder for the evidence, which holds none yet; default: a new one within the bundle.
         slices: columns, of which every value is a slice, and expressions (see `slices.where`); default: usual ones.
         sensitive: columns whose values are groups that should be served alike; see the check ``groups``.
-        examples: whether words of the items may stand in the evidence.
+        examples: whether words of the items may stand in the evidence. If not, columns of texts that tell nearly every
+            item are left out too, unless they are named as slices, sensitive or domain.
         seed: of every random choice.
         say: called with a line of progress.
 
