@@ -147,3 +147,24 @@ def test_a_collapsed_encoder_is_not_flattered(run):
     assert accuracy < 0.2
     shape = {m.name: m.value for m in CHECKS.get("geometry")().run(subject).measurements}
     assert shape["geometry.effective_rank"] == 1.0 and shape["geometry.uniformity"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "ratio", "chance", "said"),
+    [
+        (0.6, None, 0.003, "never errs in one group of sex and on 60% of another"),
+        (0.2, (3.0, 2.0, 4.0), 0.003, "errs 3.0 times as often in one group of sex"),
+        (0.01, (1.1, 1.0, 1.2), 0.5, "about as often in all groups of at least 50 items of sex"),
+        (0.1, (1.6, 1.0, 3.0), 0.5, "these items do not tell"),
+    ],
+)
+def test_what_is_said_of_groups(difference, ratio, chance, said, tmp_path):
+    """The worst disparity, where one group is never wrong and there is no ratio, is said as any other."""
+    figures = {"difference": (difference, 0.0, 1.0), **({} if ratio is None else {"ratio": ratio})}
+    found = [
+        Measurement(f"groups.sex.error.{name}", *values, "items", 200, "score", "p", "d", chance=chance)
+        for name, values in figures.items()
+    ]
+    about = {"trained_on": {"held_out_items_seen_in_training": 0}}
+    (only,) = statements(evidences.Evidence(tmp_path, about, found))
+    assert said in only.text

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import f1_score
 
 import fastness as fs
 from fastness.core.seeds import numpy_generator
+from fastness.data.sources.arrays import from_pixels
+from fastness.evaluation import evidence
 from fastness.evaluation.subject import Subject
 
 CHECKS = ["knn", "linear", "calibration", "selective", "neighbours", "slices"]
@@ -144,3 +148,78 @@ def test_the_command_line(fastness, tmp_path):
     done = fastness("evaluate", "digits", "--predictions", "p.npz", "--checks", "answers", "--out", "found")
     assert done.status == 0 and "answers.accuracy" in done.out, done.err
     assert fastness("evaluate", "digits").err.count("evaluate BUNDLE DATA") == 1
+
+
+def texts(folder: Path, labels: list[str], **columns: list[str]) -> Path:
+    """Write a table of short texts."""
+    names = {"text": [f"message number {i}" for i in range(len(labels))], "label": labels, **columns}
+    with (folder / "texts.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(names)
+        writer.writerows(zip(*names.values(), strict=True))
+    return folder / "texts.csv"
+
+
+def test_evidence_is_only_ever_added(tmp_path):
+    """A folder that holds evidence is refused before anything is measured; one that a kill left without is taken."""
+    _, probabilities, said = answers()
+    data = fs.open_data("digits").split("test")
+    np.savez(tmp_path / "p.npz", probabilities=probabilities)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "measurements.jsonl").write_text("half a line")
+    found = fs.evaluate(None, data, ["answers"], predictions=tmp_path / "p.npz", out=tmp_path / "out")
+    assert found["answers.accuracy"] == pytest.approx((said == data.labels).mean())
+    with pytest.raises(fs.BadInput, match="out: holds evidence already"):
+        fs.evaluate(None, data, ["answers"], predictions=tmp_path / "p.npz", out=tmp_path / "out")
+
+
+def test_no_examples_no_names(tmp_path):
+    """Without examples no column that tells nearly every item is kept, unless it was asked for."""
+    labels = ["a", "b"] * 50
+    data = texts(tmp_path, labels, person=[f"Ünal {i}" for i in range(100)], town=["Oslo", "Rome"] * 50)
+    np.savez(tmp_path / "p.npz", predicted=np.array(labels))
+    for number, (options, known) in enumerate(
+        (
+            ({"examples": False}, {"label", "town"}),
+            ({"examples": False, "slices": ["person != 'x'"]}, {"label", "town", "person"}),
+            ({}, {"label", "town", "person"}),
+        )
+    ):
+        out = tmp_path / str(number)
+        report = fs.evaluate(
+            None, data, ["answers"], predictions=tmp_path / "p.npz", text="text", label="label", out=out, **options
+        )
+        columns = report.evidence.known()[1]
+        assert {name for name, values in columns.items() if values.dtype.kind == "U"} == known
+        assert ("Ünal".encode() in (out / "items.parquet").read_bytes()) <= ("person" in known)
+
+
+def test_one_class_to_fit_on(tmp_path):
+    """A probe has nothing to tell apart then: checks that want labels are passed over, and say why."""
+    data = texts(tmp_path, ["a"] * 20 + ["a", "b"] * 10, part=["train"] * 20 + ["test"] * 20)
+    np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    found = fs.evaluate(
+        None, data, predictions=tmp_path / "z.npy", text="text", label="label", split="part", out=tmp_path / "e"
+    )
+    assert "label" in found.evidence.about["skipped"]["linear"]
+
+
+def test_classes_may_be_called_anything(tmp_path):
+    """A formula, an underscore, markup and what is no Unicode stand on the page as they are written, or escaped."""
+    names = ["$_$", "_back", "<b>bold</b>"]
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 8, 8, 3), np.uint8)
+    data = from_pixels(pixels, np.array(names)[np.arange(90) % 3])
+    z = np.eye(3)[np.arange(90) % 3] + np.random.default_rng(1).normal(size=(90, 3)) / 4
+    np.save(tmp_path / "z.npy", z.astype(np.float32))
+    found = fs.evaluate(None, data, predictions=tmp_path / "z.npy", out=tmp_path / "e")
+    page = found.html.read_text()
+    assert "<b>bold" not in page and all(name in page for name in ("$_$", " _back"))
+    folder = tmp_path / "odd"
+    for name in (b"caf\xe9", b"tea"):
+        (Path(os.fsdecode(os.fsencode(folder) + b"/" + name))).mkdir(parents=True)
+        for i in range(20):
+            picture = Image.fromarray(pixels[i if name == b"tea" else 20 + i])
+            picture.save(Path(os.fsdecode(os.fsencode(folder) + b"/" + name)) / f"{i}.png")
+    np.save(tmp_path / "y.npy", z[:40].astype(np.float32))
+    odd = fs.evaluate(None, folder, ["linear"], predictions=tmp_path / "y.npy", out=tmp_path / "o")
+    assert evidence.read(odd.evidence.folder).get("linear.accuracy") is not None

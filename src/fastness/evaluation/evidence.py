@@ -17,7 +17,6 @@ from fastness.core import hardware
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path, sha256_file, write_json, write_text
 from fastness.data import Dataset
-from fastness.data.manifest import printable
 from fastness.evaluation.checks import Findings
 from fastness.evaluation.measurement import WHOLE, Measurement
 from fastness.evaluation.subject import Subject
@@ -181,16 +180,9 @@ def _write_items(path: Path, dataset: Dataset, columns: dict[str, Any]) -> None:
     hashes = dataset.manifest.hashes
     columns = {name: values for name, values in columns.items() if name != "sha256"}  # a fact may be called so
     table = {"sha256": pa.array([row.tobytes() for row in hashes], pa.binary(32))}
-    table |= {name: pa.array(_text(np.asarray(values))) for name, values in columns.items()}
+    table |= {name: pa.array(np.asarray(values)) for name, values in columns.items()}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(table), temporary, compression="zstd")
-
-
-def _text(values: npt.NDArray[Any]) -> Any:
-    """Return a column as it may be written: names of folders need not be Unicode."""
-    if values.dtype.kind not in "UO":
-        return values
-    return [value if value is None else printable(str(value)) for value in values]
 
 
 def _read_items(path: Path) -> tuple[list[Key], dict[str, npt.NDArray[Any]]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fastness.core.errors import BadInput
 from fastness.data.frame import Cells, read_frame
-from fastness.data.manifest import UNLABELLED
+from fastness.data.manifest import UNLABELLED, printable
 from fastness.data.sources import Columns
 from fastness.data.splits import canonical, is_split
 
@@ -69,7 +69,7 @@ def arrange(names: list[str], columns: Columns) -> Arrangement:
         return None, (), splits, groups
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)[where]
-    return labels, tuple(classes), splits, groups
+    return labels, tuple(map(printable, classes)), splits, groups
 
 
 def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
