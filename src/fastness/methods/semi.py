@@ -33,7 +33,7 @@ class SemiSupervised(Contrastive):
     defaults = Defaults(scarce=scarce(count=4, temperature=0.15))
     options: ClassVar[Mapping[str, Option]] = {
         **Contrastive.options,
-        "weight": Option(1.0, 0, help="of the labelled items' loss"),
+        "weight": Option(0.3, 0, help="of the labelled items' loss"),
     }
     needs = ("labels",)
 
