@@ -48,6 +48,8 @@ class OnlineKNN:
         with torch.no_grad(), autocast:
             bank, queries = (self._embed(encoder, rows) for rows in (self._bank, self._queries))
         encoder.train(training)
+        if not (np.isfinite(bank).all() and np.isfinite(queries).all()):
+            return 0.0  # it has come apart, which the loss will say at its next look
         predicted = knn_predict(bank, self._labels[self._bank], queries)
         return float((predicted == self._labels[self._queries]).mean())
 
