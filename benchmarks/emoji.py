@@ -85,7 +85,7 @@ def main() -> None:
     data = prepared()
     budget = "1m" if quick else "15m"
     words = train("words" + ("-quick" if quick else ""), data, COLUMNS, budget=budget)
-    report = fs.evaluate(words, data, checks=["retrieval", "zero_shot"], out=FOLDER / "evidence", **COLUMNS)
+    report = fs.evaluate(words, data, checks=["retrieval", "zero_shot"], **COLUMNS)
     rows: list[dict[str, Any]] = [
         {"row": m.name, "value": round(m.value, 4), "low": round(m.low, 4), "high": round(m.high, 4), "n": m.n}
         for m in report.evidence.measurements

@@ -80,7 +80,7 @@ def unlabelled() -> tuple[Path, int]:
 
 def spearman(bundle: Any, part: str) -> dict[str, float]:
     """Return Spearman's correlation on a part of STS-B with its interval."""
-    report = fs.evaluate(bundle, stsb(part), checks=["similarity"], out=FOLDER / "evidence" / part, **COLUMNS)
+    report = fs.evaluate(bundle, stsb(part), checks=["similarity"], **COLUMNS)
     found = report.evidence.get("similarity.spearman")
     assert found is not None
     return {"value": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4)}

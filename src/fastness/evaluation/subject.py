@@ -170,15 +170,11 @@ class Subject:
 
     @cached_property
     def has_labels(self) -> bool:
-        """Whether every item that is used has a label and there are two classes."""
+        """Whether every item that is used has a label, and there are two classes to tell apart, or to fit a probe to."""
         parts = [self.test.dataset] if self.answers is not None else [self.fit.dataset, self.test.dataset]
-        both = [part.labels for part in parts]
-        known = all(y is not None and len(y) > 0 and bool((y >= 0).all()) for y in both)
-        return (
-            known
-            and self.classes > 1
-            and (self.answers is not None or (both[0] is not None and len(np.unique(both[0])) > 1))
-        )
+        if self.classes < 2 or not all(_all_labelled(part) for part in parts):
+            return False
+        return self.answers is not None or len(np.unique(self.fit_labels)) > 1
 
     @property
     def classes(self) -> int:
@@ -199,3 +195,7 @@ class Subject:
     def data(self) -> str:
         """Fingerprint of the held-out items."""
         return self.held_out.fingerprint
+
+
+def _all_labelled(part: Dataset) -> bool:
+    return part.labels is not None and len(part) > 0 and bool((part.labels >= 0).all())
