@@ -170,7 +170,7 @@ class Subject:
 
     @cached_property
     def has_labels(self) -> bool:
-        """Whether every item that is used has a label, and there are two classes to tell apart, or to fit a probe to."""
+        """Whether every item that is used has a label, of two classes at least, also those that fit a probe."""
         parts = [self.test.dataset] if self.answers is not None else [self.fit.dataset, self.test.dataset]
         if self.classes < 2 or not all(_all_labelled(part) for part in parts):
             return False
