@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -16,11 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "src" / "fastness"
 BEGIN, END = "<!-- drawn from the code: make docs -->", "<!-- end of the drawing -->"
-# In the order in which one may import: from those above.
-ROOMS = [
-    "core", "data", "views", "encoders", "losses", "metrics", "index", "bundle", "methods", "training", "evaluation",
-    "tasks", "api", "cli",
-]  # fmt: skip
+
+
+def rooms() -> list[str]:
+    """Return the rooms in the order in which one may import, from those above, as import-linter holds them to it."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    layers = [layer.split("|") for layer in reversed(contract["layers"])]
+    return [room.strip().removeprefix("fastness.") for layer in layers for room in layer]
+
+
+ROOMS = rooms()
 
 
 def first_line(path: Path) -> str:

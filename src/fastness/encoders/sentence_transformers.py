@@ -1,4 +1,4 @@
-"""The folder layout of sentence-transformers: written, so that it loads our bundles; read, to adopt its models."""
+"""Folders that sentence-transformers or transformers saved, read to adopt the models in them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastness.core.errors import BadInput
 from fastness.encoders.backbones import read_weights
-from fastness.encoders.text import POOLINGS, TextSpec
+from fastness.encoders.text_spec import POOLINGS, TextSpec
 
 if TYPE_CHECKING:
     import torch
-
-_MODES = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
-_TYPE = "sentence_transformers.models."
-
-
-def folder_files(spec: TextSpec) -> dict[str, bytes]:
-    """Return the small files that make a folder with weights, tokenizer and configuration loadable."""
-    kinds = [("StaticEmbedding", "")] if spec.name == "static" else [("Transformer", ""), ("Pooling", "1_Pooling")]
-    if spec.normalised:
-        kinds.append(("Normalize", f"{len(kinds)}_Normalize"))
-    modules = [{"idx": i, "name": str(i), "path": path, "type": _TYPE + kind} for i, (kind, path) in enumerate(kinds)]
-    files: dict[str, Any] = {"modules.json": modules, "config_sentence_transformers.json": {"__version__": {}}}
-    if spec.name == "transformer":
-        special = {text.strip("[]<>/").lower() + "_token": text for text in spec.special if text.isascii()}
-        roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        files["1_Pooling/config.json"] = {
-            "word_embedding_dimension": int(spec.config["hidden_size"]),
-            **{mode: name == spec.pooling for name, mode in _MODES.items()},
-        }
-        files["sentence_bert_config.json"] = {"max_seq_length": spec.size, "do_lower_case": False}
-        files["tokenizer_config.json"] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": spec.size,
-            **{role: special[role] for role in roles if role in special},
-        }
-    return {name: json.dumps(value, indent=2).encode() for name, value in files.items()}
 
 
 def read_folder(folder: Path) -> tuple[TextSpec, dict[str, torch.Tensor]]:
@@ -81,7 +55,7 @@ def _pooling(path: Path) -> str:
     if "pooling_mode" in stated:
         found = [stated["pooling_mode"]]
     else:
-        found = [name for name, mode in _MODES.items() if stated.get(mode)]
+        found = [name for name, mode in POOLINGS.items() if stated.get(mode)]
     if len(found) != 1 or found[0] not in POOLINGS:
         raise BadInput(f"{path}: its pooling cannot be adopted; known: {', '.join(POOLINGS)}")
     return str(found[0])

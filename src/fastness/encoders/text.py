@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,98 +15,28 @@ from torch import nn
 from fastness.core.errors import BadInput
 from fastness.core.options import Option, settle
 from fastness.core.recipe import Recipe
-from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
 from fastness.data import Dataset
 from fastness.data.items import Progress
 from fastness.data.text import TextItems, damage, dataset_of, texts_of, tokenised
 from fastness.encoders.encoder import MODALITIES, Encoder, Files, Modality, Spec
+from fastness.encoders.text_pretext import MaskedTokens, RepeatedText
+from fastness.encoders.text_spec import NETS, POOLINGS, TextSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-POOLINGS = ("mean", "cls", "max")
 _LONGEST = 128  # tokens that an encoder trained from scratch looks at, at most
 _SINGLE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # signs that are a token each
-_TOKENIZER, _CONFIG = "tokenizer.json", "config.json"
 
 NETWORK: Mapping[str, Option] = {
     "layers": Option(4, 1, 48, help="of the transformer"),
     "heads": Option(0, 0, 64, help="of attention; 0: one for 64 channels"),
     "vocabulary": Option(8192, 64, 250_000, help="most tokens of the tokenizer"),
-    "pooling": Option("mean", choices=POOLINGS, help="how tokens become one vector"),
+    "pooling": Option("mean", choices=tuple(POOLINGS), help="how tokens become one vector"),
     "dropout": Option(0.1, 0, 0.9, help="in training"),
 }
 """What ``--network`` may change of a text encoder that starts from nothing."""
-
-NETS: Registry[Callable[[TextSpec], nn.Module]] = Registry(
-    "encoder", "fastness.encoders", {"transformer": "text_nets", "static": "text_nets"}
-)
-
-
-@dataclass(frozen=True)
-class TextSpec(Spec):
-    """A text encoder.
-
-    Attributes:
-        name: ``transformer`` or ``static``.
-        size: most tokens of a text; the rest is cut off.
-        tokenizer: the tokenizer, as the JSON of the tokenizers library.
-        config: the network's configuration, as transformers writes it; for ``static`` its ``dim``.
-        pooling: how the vectors of tokens become one: ``mean``, ``cls`` (the first) or ``max``.
-        normalised: whether whoever made it scaled its vectors to length 1; sentence-transformers then does too.
-    """
-
-    size: int
-    tokenizer: str = field(default="", repr=False)
-    config: dict[str, Any] = field(default_factory=dict)
-    pooling: str = "mean"
-    normalised: bool = True
-    modality: ClassVar[str] = "text"
-    weights_file: ClassVar[str] = "model.safetensors"  # where transformers looks for it
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values; tokenizer and configuration have files of their own."""
-        return {name: value for name, value in super().to_dict().items() if name not in ("tokenizer", "config")}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], files: Files) -> TextSpec:
-        """Read what `to_dict` and `files` gave."""
-        config = json.loads(files[_CONFIG])
-        return super().from_dict({**values, "tokenizer": files[_TOKENIZER].decode(), "config": config}, files)
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The tokenizer, the configuration, and what sentence-transformers wants to find in the folder."""
-        from fastness.encoders.sentence_transformers import folder_files
-
-        config = json.dumps(self.config, indent=2, ensure_ascii=False)
-        return {_TOKENIZER: self.tokenizer.encode(), _CONFIG: config.encode(), **folder_files(self)}
-
-    @cached_property
-    def special(self) -> dict[str, int]:
-        """Number of each token that stands for no word, by its text."""
-        added = json.loads(self.tokenizer)["added_tokens"]
-        return {token["content"]: int(token["id"]) for token in added if token["special"]}
-
-    def load_tokenizer(self) -> Tokenizer:
-        """Return the tokenizer, never padding and cutting at ``size`` tokens.
-
-        Static vectors have no places: nothing is cut, and no marks are put around a text; so does
-        sentence-transformers.
-        """
-        from tokenizers import Tokenizer
-
-        described = json.loads(self.tokenizer)
-        if self.name == "static":
-            described["post_processor"] = None
-        made = Tokenizer.from_str(json.dumps(described))
-        made.no_padding()
-        if self.name == "static":
-            made.no_truncation()
-        else:
-            made.enable_truncation(self.size)
-        return made
 
 
 class TextEncoder(Encoder):
@@ -133,8 +62,6 @@ class TextEncoder(Encoder):
 
     def pretext(self, name: str) -> nn.Module:
         """See `Encoder.pretext`."""
-        from fastness.encoders.text_pretext import MaskedTokens, RepeatedText
-
         tasks = {"masked": MaskedTokens, "denoise": RepeatedText}
         return tasks[name](self.spec, self.dim) if name in tasks else super().pretext(name)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastness.core.errors import BadInput
-from fastness.encoders.text import NETS, TextSpec
+from fastness.encoders.text_spec import NETS, TextSpec
 
 _OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _OF_LIKE_LENGTH = 32  # texts that a processor computes together in training

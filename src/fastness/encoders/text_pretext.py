@@ -10,8 +10,8 @@ from torch import nn
 
 from fastness.core.errors import BadInput
 from fastness.encoders.encoder import Encoder
-from fastness.encoders.text import TextSpec
 from fastness.encoders.text_nets import pooled
+from fastness.encoders.text_spec import TextSpec
 
 _SHARE = 0.15  # of the words that are masked, Devlin et al. 2019
 _DELETED = 0.6  # of the tokens that the encoder of TSDAE does not see, Wang et al. 2021
