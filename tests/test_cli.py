@@ -14,6 +14,8 @@ from PIL import Image
 
 import fastness as fs
 from conftest import PIXELS, Ended, installed, write_classes, write_pictures
+from fastness.cli.recipe import _CHANGES, _FIELDS
+from fastness.core.recipe import Recipe
 from fastness.evaluation import evidence
 
 Call = Callable[..., Ended]
@@ -208,3 +210,11 @@ def test_evaluate_writes_evidence_and_a_page_that_needs_no_network(fastness: Cal
     page = (place / "new" / "report.html").read_text()
     assert all(name in page for name in names)
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page) and "@import" not in page
+
+
+def test_each_field_of_a_recipe_is_one_option():
+    told = [*_FIELDS, *_CHANGES]
+    assert sorted(told) == sorted(Recipe.model_fields)
+    for name, (kind, _) in _FIELDS.items():
+        said = str(Recipe.model_fields[name].annotation)
+        assert kind.__name__ in said or (kind is str and "Literal" in said), name

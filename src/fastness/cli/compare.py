@@ -23,7 +23,7 @@ def compare(
     checks: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="As of 'fastness evaluate'.")] = None,
     slice: Annotated[
         list[str] | None,
-        typer.Option(help='Column, or expression such as "brightness < 40"; may be repeated.  [default: usual ones]'),
+        typer.Option(help='Column, or expression such as "brightness < 40"; may be repeated; default: usual ones.'),
     ] = None,
     gate: Annotated[
         Path | None, typer.Option(help="Policy (YAML) that every later one must pass; else exit 3.")
@@ -31,9 +31,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for compare.html, compare.json and compare.md.")] = Path("compared"),
     examples: Annotated[bool, typer.Option(help="Show items of the data on the page.")] = True,
     seed: Annotated[int, typer.Option()] = 0,
-    json: options.Json = False,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Measure BUNDLES on the same items and say what changed, item by item and slice by slice."""
     from fastness.evaluation.side_by_side import compared

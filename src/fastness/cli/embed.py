@@ -19,9 +19,9 @@ def embed(
     ),
     normalize: Annotated[bool, typer.Option(help="Scale vectors to length 1.")] = True,
     precision: Annotated[str, typer.Option(help="float32; bf16; auto: bf16 where the hardware has it.")] = "float32",
-    json: options.Json = False,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Write the embeddings of DATA; damaged items are left out and listed beside the file."""
     from fastness.bundle import load

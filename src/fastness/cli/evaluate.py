@@ -28,7 +28,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Comma-separated: knn, linear, few_label …, or all.  [default: all but corruption and fine_tuned]",
+            help="Comma-separated: knn, linear, few_label …, or all; default: all but corruption and fine_tuned.",
         ),
     ] = None,
     ood: Annotated[
@@ -43,7 +43,7 @@ def evaluate(
     domain: Annotated[str | None, typer.Option(help="Column that names domains; from each to each.")] = None,
     slice: Annotated[
         list[str] | None,
-        typer.Option(help='Column, or expression such as "brightness < 40"; may be repeated.  [default: usual ones]'),
+        typer.Option(help='Column, or expression such as "brightness < 40"; may be repeated; default: usual ones.'),
     ] = None,
     sensitive: Annotated[
         list[str] | None, typer.Option(help="Column whose values are groups to be served alike; may be repeated.")
@@ -53,12 +53,12 @@ def evaluate(
     ] = None,
     examples: Annotated[bool, typer.Option(help="Show items of the data in the report.")] = True,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for evidence and report.  [default: within the bundle]")
+        Path | None, typer.Option(help="Folder for evidence and report; default: within the bundle.")
     ] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    json: options.Json = False,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Measure BUNDLE, or the predictions of any model, on DATA: evidence with protocols and intervals, and a report."""
     from fastness.core.errors import BadInput

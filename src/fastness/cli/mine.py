@@ -19,9 +19,9 @@ def mine(
     margin: Annotated[
         float, typer.Option(min=0, max=1, help="A negative stays below the right answer's cosine by this share of it.")
     ] = 0.05,
-    json: options.Json = False,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Turn pairs into triplets with hard negatives, for training with --text anchor,positive,negative."""
     from fastness.tasks.mine import mine as make

@@ -26,29 +26,40 @@ _COLUMNS = {
 
 def takes_columns(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb that has a parameter ``columns`` the options that say which columns mean what."""
+    added = {
+        name: Annotated[list[str] | None, typer.Option(help=text, metavar="COLUMN")] for name, text in _COLUMNS.items()
+    }
+    return taking(verb, "columns", added, lambda given: {n: ",".join(given[n] or ()) or None for n in _COLUMNS})
+
+
+def taking(
+    verb: Callable[..., None], taken: str, added: dict[str, Any], gathered: Callable[[dict[str, Any]], Any]
+) -> Callable[..., None]:
+    """Return a verb whose parameter ``taken`` is gathered from options of the command line.
+
+    Args:
+        verb: its other parameters are options of their own.
+        taken: name of the parameter; the options stand in its place.
+        added: annotation of each option by name; those that are not given are ``None``.
+        gathered: makes the parameter of the options' values.
+    """
     own = inspect.signature(verb, eval_str=True)
-    options = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[list[str] | None, typer.Option(help=text, metavar="COLUMN")],
-        )
-        for name, text in _COLUMNS.items()
-    ]
-    kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in own.parameters.items() if name != "columns"]
-    place = next((i for i, p in enumerate(kept) if p.name == "json"), len(kept))
-    whole = own.replace(parameters=[*kept[:place], *options, *kept[place:]])
+    kind = inspect.Parameter.KEYWORD_ONLY
+    new = [inspect.Parameter(name, kind, default=None, annotation=annotation) for name, annotation in added.items()]
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        parameters += new if parameter.name == taken else [parameter.replace(kind=kind)]
+    whole = own.replace(parameters=parameters)
 
     @functools.wraps(verb)
-    def with_columns(**given: Any) -> None:
-        columns = {name: ",".join(given.pop(name) or ()) or None for name in _COLUMNS}
-        verb(columns=columns, **given)
+    def with_options(**given: Any) -> None:
+        values = {name: given.pop(name) for name in added}
+        verb(**{taken: gathered(values)}, **given)
 
-    with_columns.__signature__ = whole  # type: ignore[attr-defined]
-    with_columns.__annotations__ = {name: p.annotation for name, p in whole.parameters.items()}
-    del with_columns.__wrapped__  # else its own signature would be read
-    return with_columns
+    with_options.__signature__ = whole  # type: ignore[attr-defined]
+    with_options.__annotations__ = {name: p.annotation for name, p in whole.parameters.items()}
+    del with_options.__wrapped__  # else its own signature would be read
+    return with_options
 
 
 def names(listed: list[str] | None) -> list[str] | None:

@@ -14,10 +14,10 @@ from fastness.cli import options
 @options.takes_columns
 def schema(
     data: Annotated[str, typer.Argument(help="A table.")],
-    out: Annotated[Path | None, typer.Option(help="Write it to this file.  [default: print it]")] = None,
-    json: options.Json = False,
+    out: Annotated[Path | None, typer.Option(help="Write it to this file; default: print it.")] = None,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Say what each column of a table is taken for; correct the file and train with --schema FILE."""
     from fastness.core.files import write_text

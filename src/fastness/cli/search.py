@@ -17,9 +17,9 @@ def search(
     query: Annotated[str, typer.Option(help="A picture's file, or words.")],
     k: Annotated[int, typer.Option("-k", help="How many answers.")] = 10,
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as one PNG picture.")] = None,
-    json: options.Json = False,
     *,
     columns: options.Columns,
+    json: options.Json = False,
 ) -> None:
     """Find the items of DATA that are nearest to a picture or to words."""
     from dataclasses import asdict
