@@ -32,6 +32,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/draw.py --check
+	$(BIN)/python docs/reference.py --check
 
 docs: setup  # docs/figure.py makes the README's picture after a demo
 	$(BIN)/python docs/draw.py
+	$(BIN)/python docs/reference.py

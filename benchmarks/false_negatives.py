@@ -42,8 +42,8 @@ from fastness.data.cache import DecodedImages, decoded
 from fastness.metrics.intervals import student
 from fastness.metrics.knn import knn_predict
 from fastness.training import plan
+from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.loop import Settings
-from fastness.training.run import assemble, fitted, make_loop
 
 FOLDER = common.WORK / "false_negatives"
 STEPS = 900  # about three CPU minutes on one core

@@ -24,6 +24,7 @@ from fastness.evaluation.compare import compare
 from fastness.evaluation.evaluate import measure
 from fastness.evaluation.evidence import Evidence, read
 from fastness.evaluation.gate import Policy, judge
+from fastness.evaluation.subject import Subject
 from fastness.metrics.intervals import wilson
 from fastness.metrics.probe import fit_linear
 
@@ -68,7 +69,7 @@ def evidence(name: str, said: np.ndarray, items: Dataset) -> Evidence:
     if not (folder / "evidence.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(FOLDER / f"{name}.npz", predicted=said.astype(str))
-        measure(None, items, ["answers"], predictions=FOLDER / f"{name}.npz", out=folder)
+        measure(Subject.elsewhere(FOLDER / f"{name}.npz", items, seed=0), ["answers"], folder)
         (FOLDER / f"{name}.npz").unlink()
     return read(folder)
 

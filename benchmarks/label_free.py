@@ -22,6 +22,7 @@ from fastness.core.files import write_json
 from fastness.core.seeds import numpy_generator
 from fastness.data.dataset import Dataset
 from fastness.evaluation.evaluate import measure
+from fastness.evaluation.subject import Subject
 from fastness.metrics.intervals import bootstrap, quantiles
 
 FOLDER = common.WORK / "label_free"
@@ -71,7 +72,9 @@ def encoder(name: str, number: int) -> dict[str, float]:
         columns = {"label": "Churn"} if name == "telco" else {}
         source = common.DATA / "table" / "telco_churn.csv" if name == "telco" else data(name)
         bundle = fs.train(source, out=run, quiet=True, columns=columns, **drawn(name, number)).bundle
-        _, found = measure(bundle, data(name), ["linear", "stability", "geometry"], out=evidence)
+        loaded = fs.load(bundle)
+        subject = Subject.of(loaded, loaded.open(data(name)), seed=0)
+        found = measure(subject, ["linear", "stability", "geometry"], evidence)
         write_json(path, {m.name: m.value for m in found.measurements})
     return dict(json.loads(path.read_text()))
 

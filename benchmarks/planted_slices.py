@@ -29,6 +29,7 @@ from fastness.data.dataset import Dataset
 from fastness.data.sources.arrays import from_pixels
 from fastness.evaluation import slices
 from fastness.evaluation.evaluate import measure
+from fastness.evaluation.subject import Subject
 
 FOLDER = common.WORK / "planted_slices"
 TIMES, FIRST, PRECISE, FAILS = 5, 3, 0.8, 0.1
@@ -158,7 +159,8 @@ def found(planted: Planted) -> tuple[float, list[dict[str, Any]]]:
     bundle, dataset, truth = planted
     out = FOLDER / "evidence"
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    subject, evidence = measure(bundle, dataset, ["slices"], out=out)
+    subject = Subject.of(fs.load(bundle), dataset, seed=0)
+    evidence = measure(subject, ["slices"], out)
     outcomes = pq.read_table(out / "slices.parquet")
     region, right = outcomes["region"].to_numpy(), outcomes["accuracy"].to_numpy()
     rows = []

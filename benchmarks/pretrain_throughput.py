@@ -25,8 +25,8 @@ from fastness.core import hardware
 from fastness.core.recipe import Recipe
 from fastness.data import open_data
 from fastness.training import plan
+from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, fitted, make_loop
 
 BATCH = 256
 ASKS = {16: (3.0, 0.88), 64: (3.5, 0.95)}

@@ -26,8 +26,8 @@ from fastness.data.cache import DecodedImages, decoded
 from fastness.encoders import Encoder
 from fastness.metrics.knn import knn_predict
 from fastness.training import plan
+from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, fitted, make_loop
 
 FOLDER = common.WORK / "short_schedule"
 CPU_SECONDS = 240.0

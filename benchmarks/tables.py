@@ -47,8 +47,8 @@ from fastness.data.table import TableItems
 from fastness.encoders import Encoder
 from fastness.metrics.intervals import student
 from fastness.training import plan
+from fastness.training.assembly import fitted
 from fastness.training.fit import fit
-from fastness.training.run import fitted
 
 FOLDER = common.WORK / "tables"
 SETS = {"adult": ("adult_train.csv", "adult_test.csv", "c14"), "telco": ("telco_churn.csv", None, "Churn")}

@@ -19,10 +19,10 @@ from fastness.encoders.image import ImageSpec
 from fastness.losses import LOSSES
 from fastness.methods import METHODS, Known, Method
 from fastness.training import plan
+from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.batches import Batch
 from fastness.training.gradient_cache import cached_step
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, fitted, make_loop
 
 ITEMS = 12
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -150,7 +150,7 @@ def test_a_collapsed_encoder_ranks_nothing_first() -> None:
 
 def test_the_whole_way_from_pairs_to_rankings(beir: Path, tmp_path: Path) -> None:
     small = {"width": 16, "network": {"layers": 1}, "batch_size": 2, "quiet": True}
-    run = fs.train(beir, columns={"text": "query,document"}, steps=2, out=tmp_path / "run", **small)
+    run = fs.train(beir, text="query,document", steps=2, out=tmp_path / "run", **small)
     report = fs.evaluate(run.bundle, beir, checks=["ranking"])
     figures = {m.name: m for m in report.evidence.measurements}
     assert set(figures) == {

@@ -250,7 +250,7 @@ def test_held_out_pairs_are_not_mined(questions: Path, tmp_path: Path) -> None:
     parted = tmp_path / "parted.csv"
     rows = [f"{line},{'test' if i < 20 else 'train'}" for i, line in enumerate(lines)]
     parted.write_text("\n".join([f"{head},split", *rows]))
-    run = fs.train(questions, columns={"text": "question,answer"}, steps=1, out=tmp_path / "run", **TEXT)
+    run = fs.train(questions, text="question,answer", steps=1, out=tmp_path / "run", **TEXT)
     mine(run.bundle, parted, tmp_path / "triplets.parquet", text="question,answer")
     found = pq.read_table(tmp_path / "triplets.parquet").to_pylist()
     held_out = {cell for line in lines[:20] for cell in line.split(",")[:2]}

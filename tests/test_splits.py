@@ -102,7 +102,7 @@ def test_a_question_with_many_answers_is_in_one_part_alone(tmp_path: Path) -> No
 
     path = tmp_path / "x.csv"
     path.write_text("q,a\n" + "".join(f"question {i} of many,answer {i} {j}\n" for i in range(20) for j in range(5)))
-    made = fs.train(path, columns={"text": "q,a"}, steps=1, batch_size=8, width=8, out=tmp_path / "run", quiet=True)
+    made = fs.train(path, text="q,a", steps=1, batch_size=8, width=8, out=tmp_path / "run", quiet=True)
     bundle = fs.load(made.bundle)
     subject = Subject.of(bundle, open_data(path, text="q,a"), 0)
     fit, test = (set(texts_of(items.dataset)) for items in (subject.fit, subject.test))

@@ -25,13 +25,13 @@ from fastness.core.recipe import Recipe
 from fastness.data.cache import decoded
 from fastness.methods import METHODS
 from fastness.training import checkpoint, plan
+from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.batches import Batches, epoch_order, positions
 from fastness.training.collapse import measure
 from fastness.training.events import Events
 from fastness.training.fit import fit
 from fastness.training.loop import Settings
 from fastness.training.optimizers import make_optimizer
-from fastness.training.run import assemble, fitted, make_loop
 from fastness.training.schedule import learning_rate
 
 TINY = {"steps": 6, "width": 4, "size": 16, "batch_size": 16, "encoder": "resnet18"}

@@ -18,9 +18,9 @@ from fastness.encoders.image import ImageSpec
 
 def adopt(
     name: str,
-    out: Path,
+    out: str | Path,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     size: int | None = None,
     width: int | None = None,
     pretrained: bool = False,
@@ -40,6 +40,7 @@ def adopt(
     Raises:
         BadInput: unknown name, or the weights do not fit; names what is missing.
     """
+    out, weights = Path(out), None if weights is None else Path(weights)
     if Path(name).is_dir():
         return _adopt_folder(Path(name), out, size)
     if name.startswith("timm:"):

@@ -36,12 +36,12 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Measure BUNDLES on the same items and say what changed, item by item and slice by slice."""
-    from fastness.evaluation.side_by_side import compared
+    from fastness.evaluation.side_by_side import compare as compare_all
 
-    found = compared(
-        bundles,
-        data,
-        options.names(checks),
+    found = compare_all(
+        *bundles,
+        data=data,
+        checks=options.names(checks),
         slices=slice,
         policy=gate,
         out=out,

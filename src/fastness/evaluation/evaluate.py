@@ -14,7 +14,7 @@ from fastness.data import Dataset, open_data
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import report
 from fastness.evaluation import slices as slicing
-from fastness.evaluation.checks import CHECKS, Findings
+from fastness.evaluation.checks import CHECKS, Check, Findings
 from fastness.evaluation.compare import compare
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.gate import Verdict, judge, read_policy
@@ -51,45 +51,21 @@ def evaluate(
     data: Any,
     checks: Sequence[str] | None = None,
     *,
-    policy: Path | None = None,
-    examples: bool = True,
-    say: Callable[[str], None] = lambda text: None,
-    **options: Any,
-) -> Report:
-    """Measure a bundle on data and write evidence, ``report.html`` and ``report.md``.
-
-    Args:
-        bundle, data, checks, say, **options: see `measure`.
-        policy: a YAML file with floors and ceilings, see `gate.Policy`; the report begins with what it says.
-        examples: whether evidence and report may show items of the data.
-    """
-    asked = None if policy is None else read_policy(policy)  # a mistake in it is worth knowing first
-    subject, evidence = measure(bundle, data, checks, examples=examples, say=say, **options)
-    verdict = None if asked is None else judge(asked, compare(evidence, evidence, []))
-    say("report …")
-    with disk_errors(evidence.folder):
-        return Report(evidence, report.write(evidence, subject, verdict, examples=examples), verdict)
-
-
-def measure(
-    bundle: bundles.Bundle | str | Path | None,
-    data: Any,
-    checks: Sequence[str] | None = None,
-    *,
-    predictions: Path | None = None,
+    predictions: str | Path | None = None,
     ood: Sequence[Any] = (),
     shift: Sequence[Any] = (),
-    votes: Path | None = None,
+    votes: str | Path | None = None,
     domain: str | None = None,
-    out: Path | None = None,
     slices: Sequence[str] | None = None,
     sensitive: Sequence[str] = (),
+    policy: str | Path | None = None,
     examples: bool = True,
+    out: str | Path | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
     **columns: str | None,
-) -> tuple[Subject, Evidence]:
-    """Measure a bundle on data and write evidence; return what was measured, and the evidence.
+) -> Report:
+    """Measure a bundle on data and write evidence, ``report.html`` and ``report.md``.
 
     Args:
         bundle: a bundle or its path; ``None`` where there are predictions.
@@ -101,61 +77,108 @@ def measure(
         shift: data sets of the same classes, by name, from elsewhere.
         votes: a file with what people said of the held-out items; see `predictions.read_votes`.
         domain: column that names domains: a probe is fitted on each, and measured on each.
-        out: folder for the evidence, which holds none yet; default: a new one within the bundle.
         slices: columns, of which every value is a slice, and expressions (see `slices.where`); default: usual ones.
         sensitive: columns whose values are groups that should be served alike; see the check ``groups``.
-        examples: whether words of the items may stand in the evidence. If not, columns of texts that tell nearly every
-            item are left out too, unless they are named as slices, sensitive or domain.
+        policy: a YAML file with floors and ceilings, see `gate.Policy`; the report begins with what it says.
+        examples: whether evidence and report may show items of the data. If not, columns of texts that tell nearly
+            every item are left out too, unless they are named as slices, sensitive or domain.
+        out: folder for the evidence, which holds none yet; default: a new one within the bundle.
         seed: of every random choice.
         say: called with a line of progress.
+        **columns: see `open_data`.
 
     Raises:
-        BadInput: unknown check, or a check that was asked for needs labels that are not there.
+        BadInput: an address, a column or the policy is unusable, a check is unknown, or one that was asked for by name
+            lacks something.
     """
-    asked = [name for name in dict.fromkeys(checks or ()) if name != "all"]
-    names = asked if asked and "all" not in (checks or ()) else list(CHECKS)
-    if out is not None and (out / "evidence.json").exists():
-        raise BadInput(f"{out}: holds evidence already, which is never changed; name another folder or delete it")
-    kinds = {name: CHECKS.get(name) for name in [*names, *asked]}
+    asked = None if policy is None else read_policy(Path(policy))  # a mistake in it is worth knowing first
+    for name in _named(checks):
+        CHECKS.get(name)  # so is an unknown name
+    out = _free(None if out is None else Path(out))
     if predictions is not None and (bundle is not None or ood or shift):
         raise BadInput(f"{predictions}: predictions are measured alone; drop the bundle, --ood and --shift")
     if predictions is not None:
-        subject = Subject.elsewhere(predictions, open_data(data, **columns), seed)
+        subject = Subject.elsewhere(Path(predictions), open_data(data, **columns), seed)
     else:
         subject = _subject(bundle, data, seed, columns)
         outside = _further(subject.bundle, ood, columns, _ITEMS)
         subject = subject.with_sets(outside, _further(subject.bundle, shift, columns, (*_ITEMS, "label")))
     subject = replace(
         subject,
-        votes=None if votes is None else read_votes(votes, subject.held_out),
+        votes=None if votes is None else read_votes(Path(votes), subject.held_out),
         slices=None if slices is None else tuple(slices),
         sensitive=tuple(sensitive),
         examples=examples,
         domain=domain,
     )
     _try_columns(subject)
-    findings: dict[str, Findings] = {}
-    skipped: dict[str, str] = {}
-    for name, kind in kinds.items():
-        check = kind()
-        lacking = sorted(kind.needs - subject.has)
-        missing = f"needs the {lacking[0]}, which are not given" if lacking else check.missing(subject)
-        if missing is None and kind.costly and not checks:
-            missing = "takes its time; ask for it with --checks all"
-        if missing is not None:
-            if name in asked:
-                raise BadInput(
-                    f"{subject.test.dataset.whole.source}: check '{name}' {missing}; leave it out or name the column"
-                )
-            skipped[name] = missing
-            continue
-        say(f"{name} …")
-        findings[name] = check.run(subject)
-    beside = subject.bundle.path if predictions is None else predictions.parent
+    evidence = measure(subject, checks, out, say)
+    verdict = None if asked is None else judge(asked, compare(evidence, evidence, []))
+    if say:
+        say("report …")
+    with disk_errors(evidence.folder):
+        return Report(evidence, report.write(evidence, subject, verdict, examples=examples), verdict)
+
+
+def measure(
+    subject: Subject,
+    checks: Sequence[str] | None = None,
+    out: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Evidence:
+    """Run checks on a subject and write their evidence; see `evaluate`."""
+    findings, skipped = _run(subject, checks, say)
+    path = subject.bundle.path
+    beside = path if path.is_dir() else path.parent  # another model's is a file
     with disk_errors(out or beside):
         folder = out or evidences.new_folder(beside, subject.data)
         folder.mkdir(parents=True, exist_ok=True)
-        return subject, evidences.write(folder, subject, findings, skipped)
+        return evidences.write(folder, subject, findings, skipped)
+
+
+def _free(out: Path | None) -> Path | None:
+    if out is not None and (out / "evidence.json").exists():
+        raise BadInput(f"{out}: holds evidence already, which is never changed; name another folder or delete it")
+    return out
+
+
+def _named(checks: Sequence[str] | None) -> list[str]:
+    """Return the checks that were asked for by their own names."""
+    return [name for name in dict.fromkeys(checks or ()) if name != "all"]
+
+
+def _run(
+    subject: Subject, checks: Sequence[str] | None, say: Callable[[str], None] | None
+) -> tuple[dict[str, Findings], dict[str, str]]:
+    """Run what was asked for, else all that the data allow but the costly; return findings, and what was not run.
+
+    Raises:
+        BadInput: the data do not allow a check that was asked for by name.
+    """
+    named = _named(checks)
+    every = not named or "all" in (checks or ())
+    findings: dict[str, Findings] = {}
+    skipped: dict[str, str] = {}
+    for name in dict.fromkeys([*CHECKS, *named]) if every else named:
+        check = CHECKS.get(name)()
+        missing = _missing(check, subject)
+        if missing is None and check.costly and not checks:
+            missing = "takes its time; ask for it with --checks all"
+        if missing is None:
+            if say:
+                say(f"{name} …")
+            findings[name] = check.run(subject)
+        elif name in named:
+            source = subject.test.dataset.whole.source
+            raise BadInput(f"{source}: check '{name}' {missing}; leave it out or name the column")
+        else:
+            skipped[name] = missing
+    return findings, skipped
+
+
+def _missing(check: Check, subject: Subject) -> str | None:
+    lacking = sorted(check.needs - subject.has)
+    return f"needs the {lacking[0]}, which are not given" if lacking else check.missing(subject)
 
 
 def _try_columns(subject: Subject) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import numpy as np
 from fastness import bundle as bundles
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors, write_json, write_text
-from fastness.data import Dataset
+from fastness.data import Dataset, open_data
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import figures, page
-from fastness.evaluation.compare import Comparison, compare
+from fastness.evaluation.compare import Comparison
+from fastness.evaluation.compare import compare as compare_evidence
 from fastness.evaluation.evaluate import measure
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.gate import Verdict, judge, read_policy
+from fastness.evaluation.subject import Subject
 
 _SHOWN = 12  # items of each kind on the page
 
@@ -52,17 +54,16 @@ class Compared:
         return list(zip_longest(self.comparisons, self.verdicts))  # without a policy there are no verdicts
 
 
-def compared(
-    addresses: Sequence[bundles.Bundle | str | Path],
+def compare(
+    *addresses: bundles.Bundle | str | Path,
     data: Any = None,
     checks: Sequence[str] | None = None,
-    *,
     slices: Sequence[str] | None = None,
-    policy: Path | None = None,
-    out: Path = Path("compared"),
+    policy: str | Path | None = None,
+    out: str | Path = "compared",
     examples: bool = True,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
     **columns: str | None,
 ) -> Compared:
     """Measure bundles on the same items, compare each with the first, judge, and write a page.
@@ -82,9 +83,11 @@ def compared(
     Raises:
         BadInput: an address, the data, a slice or the policy is unusable.
     """
-    asked = None if policy is None else read_policy(policy)  # a mistake in it is worth knowing first
-    dataset = None
+    asked = None if policy is None else read_policy(Path(policy))  # a mistake in it is worth knowing first
+    if not addresses:
+        raise BadInput("nothing to compare; name bundles, runs or folders of evidence")
     found: list[Evidence] = []
+    dataset = None
     for address in addresses:
         if not isinstance(address, bundles.Bundle) and (Path(address) / "evidence.json").is_file():
             found.append(evidences.read(Path(address)))
@@ -93,21 +96,25 @@ def compared(
             raise BadInput(f"{address}: no evidence; say what to measure it on (--data)")
         bundle = address if isinstance(address, bundles.Bundle) else bundles.load(address)
         dataset = dataset or bundle.open(data, **columns)
-        say(f"{address}:")
-        found.append(measure(bundle, dataset, checks, examples=examples, seed=seed, say=say)[1])
+        if say:
+            say(f"{address}:")
+        found.append(measure(replace(Subject.of(bundle, dataset, seed), examples=examples), checks, say=say))
     if dataset is None and data is not None:
-        from fastness.data import open_data
-
         dataset = open_data(data, **columns)
-    comparisons = [compare(found[0], other, slices) for other in found[1:] or found]
+    comparisons = [compare_evidence(found[0], other, slices) for other in found[1:] or found]
     verdicts = [] if asked is None else [judge(asked, comparison) for comparison in comparisons]
+    return _written(Compared(comparisons, verdicts, Path(out) / "compare.html"), dataset if examples else None)
+
+
+def _written(result: Compared, dataset: Dataset | None) -> Compared:
+    """Write a comparison as data and as pages, which show items of a data set if there is one."""
+    out = result.html.parent
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        result = Compared(comparisons, verdicts, out / "compare.html")
         write_json(out / "compare.json", result.to_dict())
         said = {
             "pairs": [(_words(c), c, v) for c, v in result._pairs()],
-            "changed": [_changed(c, dataset) if examples and dataset is not None else {} for c in comparisons],
+            "changed": [{} if dataset is None else _changed(c, dataset) for c in result.comparisons],
         }
         write_text(out / "compare.md", page.render("compare.md.j2", **said))
         write_text(result.html, page.render("compare.html.j2", **said))

@@ -11,8 +11,8 @@ from fastness.data.items import Items
 from fastness.encoders import Encoder
 from fastness.methods import Method
 from fastness.training import plan
+from fastness.training.assembly import assemble, make_loop
 from fastness.training.loop import Loop, Settings
-from fastness.training.run import assemble, make_loop
 
 
 def fit(items: Items, recipe: Recipe, encoder: Encoder) -> Method:

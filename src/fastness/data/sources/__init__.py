@@ -6,7 +6,7 @@ A source is one file with a class that has ``accepts`` and ``open``, and one lin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,10 @@ class Columns:
     def wanted(self) -> str | None:
         """The kind of items that is asked for, by name or by naming its column."""
         return "image" if self.image else "text" if self.text else "table" if self.row else self.modality
+
+
+ROLES = tuple(f.name for f in fields(Columns) if f.name != "beside")
+"""What a user may call a column, or a folder."""
 
 
 class Source(Protocol):
