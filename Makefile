@@ -31,6 +31,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 	$(BIN)/python docs/draw.py --check
 	$(BIN)/python docs/reference.py --check
 

@@ -16,9 +16,9 @@ from fastness.losses import LOSSES, stream
 from fastness.losses.cosent import cosent
 from fastness.losses.debiased import debiased
 from fastness.losses.decoupled import decoupled
-from fastness.losses.margin import margin_contrastive, margin_pairs
+from fastness.losses.margin import margin_contrastive
 from fastness.losses.multi_similarity import multi_similarity
-from fastness.losses.nt_xent import clip, cross_entropy, info_nce, nt_xent, supcon
+from fastness.losses.nt_xent import clip, cross_entropy, info_nce, nt_xent
 from fastness.losses.pairs import NOBODY, Neighbours, Pairs, SameSecond, Similar, among, between, nearest_others
 from fastness.losses.regression import cosine_regression
 from fastness.losses.sigmoid import pairwise_sigmoid
@@ -310,11 +310,11 @@ def test_nt_xent_of_perfect_embeddings() -> None:
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])
-def test_nt_xent_and_supcon_are_cross_entropy_with_their_keys(views: int) -> None:
+def test_nt_xent_is_cross_entropy_whose_keys_are_the_items(views: int) -> None:
     z = rows(5 * views)
     keys = torch.arange(5).repeat(views)
     torch.testing.assert_close(nt_xent(z, views, 0.2), naive_cross_entropy(z, keys, 5.0))
-    torch.testing.assert_close(supcon(z, keys % 3, 0.2), naive_cross_entropy(z, keys % 3, 5.0))
+    torch.testing.assert_close(cross_entropy(among(z, keys % 3), 5.0), naive_cross_entropy(z, keys % 3, 5.0))
 
 
 def naive_info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -382,16 +382,6 @@ def test_cosent_is_the_naive_double_loop(n: int, levels: int, seed: int, scale: 
     torch.testing.assert_close(ours, naive, rtol=1e-6, atol=1e-9)
     for one, other in zip(torch.autograd.grad(ours, (x, y)), torch.autograd.grad(naive, (x, y)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
-
-
-def test_margin_of_given_pairs() -> None:
-    x, y = torch.eye(3)[:2], torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
-    far = torch.tensor([False, True])
-    assert float(margin_pairs(x, y, ~far, 1.0)) == pytest.approx((0 + 0) / 2, abs=1e-6)
-    assert float(margin_pairs(x, y, far, 1.0)) == pytest.approx((1 + 2) / 2, abs=1e-4)
-    assert float(margin_pairs(x, y, torch.tensor([True, False]), 1.8)) == pytest.approx(
-        (1.8 - 2**0.5) ** 2 / 2, rel=1e-5
-    )
 
 
 def test_an_unknown_mining_and_a_wrong_option_are_refused() -> None:

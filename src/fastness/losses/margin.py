@@ -13,31 +13,16 @@ from fastness.losses import LOSSES
 from fastness.losses.base import Loss
 from fastness.losses.curves import squared_distance, squared_shortfall
 from fastness.losses.pairs import Pairs
-from fastness.losses.precision import in_float32, normalised
+from fastness.losses.precision import in_float32
 from fastness.losses.stream import log_mass, row_sum
-
-
-@in_float32
-def margin_pairs(x: torch.Tensor, y: torch.Tensor, same: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
-    """Return the mean over given pairs of ``d^2`` if same, else ``max(0, margin - d)^2``.
-
-    Hadsell, Chopra, LeCun 2006, equation 4 (without its factor 1/2), with the distance of unit vectors.
-
-    Args:
-        x, y: float ``[B, D]``, any length.
-        same: bool ``[B]``.
-        margin: in (0, 2].
-    """
-    near = (normalised(x) - normalised(y)).square().sum(1)
-    lack = (margin - near.clamp_min(1e-12).sqrt()).clamp_min(0)
-    return distributed.mean(torch.where(same, near, lack.square()))
 
 
 @in_float32
 def margin_contrastive(pairs: Pairs, margin: float = 1.0) -> torch.Tensor:
     """Return the mean over all positive pairs of ``d^2`` plus that over all negative pairs of ``max(0, margin - d)^2``.
 
-    As `margin_pairs`, with positives and negatives given equal weight: a batch has many more negatives.
+    Hadsell, Chopra, LeCun 2006, equation 4 (without its factor 1/2), ``d`` being the distance of unit vectors;
+    positives and negatives have equal weight, since a batch has many more negatives.
     """
     dtype, pairs = pairs.anchors.dtype, pairs.in_float64()
     a, b = pairs.anchors, pairs.candidates

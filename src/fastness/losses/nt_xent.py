@@ -38,11 +38,6 @@ def nt_xent(z: torch.Tensor, views: int, temperature: float) -> torch.Tensor:
     return cross_entropy(among(z, keys.repeat(views)), 1 / temperature)
 
 
-def supcon(z: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return the supervised contrastive loss of ``z``, float ``[N, D]``, labels int64 ``[N]``, `NOBODY` unknown."""
-    return cross_entropy(among(z, labels), 1 / temperature)
-
-
 @in_float32
 def info_nce(query: torch.Tensor, key: torch.Tensor, negatives: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return MoCo's loss: query ``i [B, D]`` finds key ``i`` among it and the queue ``[K, D]`` of unit vectors.

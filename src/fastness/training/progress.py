@@ -26,7 +26,6 @@ class Display:
         self._total = 0
         self.newest_knn: float | None = None
         self._last_line = 0.0
-        self._began = time.monotonic()
         self._warned = ""
 
     def say(self, text: str) -> None:
@@ -49,7 +48,7 @@ class Display:
 
     def start(self, total: int, done: int) -> None:
         """Begin to show training steps."""
-        self._total, self._began = total, time.monotonic()
+        self._total = total
         if not self._quiet and self._console.is_terminal:
             self._start("training", total)
             assert self._bar is not None
