@@ -1,14 +1,16 @@
-"""Write the README's tables of measurements from ``benchmarks/results/*.json``: ``python docs/table.py``."""
+"""Write the tables of measurements from ``benchmarks/results``, the README's and all: ``python docs/table.py``."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from fastness.core.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- from benchmarks/results: python docs/table.py -->", "<!-- end of the table -->"
 ORDER = (
     "pretrain_throughput",
@@ -35,6 +37,7 @@ SHOWN = {
 }
 HEADLINE_BEGIN, HEADLINE_END = "<!-- the headline: python docs/table.py -->", "<!-- end of the headline -->"
 LOWER_IS_BETTER = ("ECE",)
+COUNTED = {"holds": "hold", "**falls short**": "fall short", "stated": "are stated", "not measured": "are not measured"}
 WORDS = {True: "holds", False: "**falls short**", None: "not measured"}
 
 
@@ -70,12 +73,11 @@ def between(text: str, begin: str, end: str, new: str) -> str:
     return f"{before}{begin}\n{new}\n{end}{rest.partition(end)[2]}"
 
 
-def main() -> None:
-    """Render both tables."""
-    lines = ["| `make bench NAME=` | what | asked | measured | |", "|---|---|---|---|---|"]
-    machines = set()
+def rows() -> tuple[list[list[str]], list[str]]:
+    """Return benchmark, question, asked, measured and answer of every ask, and the machines."""
+    found, machines = [], set()
     for name in ORDER:
-        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        path = RESULTS / f"{name}.json"
         if not path.exists():
             continue
         result = json.loads(path.read_text())
@@ -84,18 +86,45 @@ def main() -> None:
         for ask in result["asks"]:
             if not ask["name"].endswith(SHOWN.get(name, "")):
                 continue
-            measured = f"{ask['measured']:.2f}" if isinstance(ask["measured"], float) else ask["measured"]
+            measured = f"{ask['measured']:.2f}" if isinstance(ask["measured"], float) else str(ask["measured"])
             word = WORDS[ask["holds"]]
             if ask["holds"] is None and measured not in ("-", "not finished"):
                 word = "stated"
-            lines.append(f"| `{name}` | {ask['name']} | {ask['asked']} | {measured} | {word} |")
-    table = "\n".join([*lines, "", f"Measured on: {'; '.join(sorted(machines))}; shared and noisy."])
+            found.append([f"`{name}`", ask["name"], str(ask["asked"]), measured, word])
+    return found, sorted(machines)
+
+
+def table(some: list[list[str]]) -> str:
+    """Return rows as Markdown."""
+    lines = ["| `make bench NAME=` | what | asked | measured | |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in some)])
+
+
+def main() -> None:
+    """Render the tables."""
+    every, machines = rows()
+    said = f"Measured on: {'; '.join(machines)}; shared and noisy."
+    page = ROOT / "docs" / "measured.md"
+    write_text(page, between(page.read_text(), BEGIN, END, f"{table(every)}\n\n{said}"))
+    firsts = {row[0]: row for row in reversed(every)}  # the first ask of each benchmark
+    counts = Counter(row[-1] for row in every)
+    words = ", ".join(f"{counts[word]} {said}" for word, said in COUNTED.items())
     page = ROOT / "README.md"
-    text = between(page.read_text(), BEGIN, END, table)
-    result = ROOT / "benchmarks" / "results" / "headline.json"
+    text = between(
+        page.read_text(),
+        BEGIN,
+        END,
+        f"{table([firsts[name] for name in sorted(firsts, key=_place)])}\n\n"
+        f"Of {len(every)} figures {words}: [all of them](docs/measured.md).",
+    )
+    result = RESULTS / "headline.json"
     if result.exists():
         text = between(text, HEADLINE_BEGIN, HEADLINE_END, headline(json.loads(result.read_text())))
     write_text(page, text)
+
+
+def _place(name: str) -> int:
+    return ORDER.index(name.strip("`"))
 
 
 if __name__ == "__main__":
