@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fastness as fs
-from fastness.corruptions import SEVERITIES, WORLDS
+from fastness.corruptions import SEVERITIES, WORLDS, Scene
 from fastness.corruptions.image import COMMON, CORRUPTIONS
 from fastness.evaluation.checks import CHECKS
 from fastness.evaluation.probe import Probe
@@ -140,8 +140,8 @@ def test_corruption_means_are_those_of_its_items(bundle, tmp_path):
 
 def stream(world, items, name: str, known) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Corrupt items at severity 3."""
-    bundle_prepare = fs.open_data  # pictures and tables need none
-    return world.corrupted(items, name, 3, 0, known=known, prepare=bundle_prepare, device=torch.device("cpu"))
+    prepare = fs.open_data  # pictures and tables need none
+    return world.corrupted(Scene(items, known, prepare, torch.device("cpu")), name, 3, 0)
 
 
 def test_corrupted_pictures_do_not_depend_on_what_came_before(subject):

@@ -34,9 +34,7 @@ def texts(tmp_path_factory):
 
 def hidden(subject: Subject, position: int):
     """Return names and the item without each part, in order."""
-    encoder = subject.bundle.encoder
-    world = WORLDS.get(subject.bundle.modality)
-    names, batches = world.hidden(subject.test, position, prepare=encoder.prepare, device=CPU)
+    names, batches = WORLDS.get(subject.bundle.modality).hidden(subject.scene(subject.test), position)
     return names, list(batches)
 
 

@@ -8,7 +8,7 @@ give; random ones draw other numbers of the same distributions, and the frost is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,7 @@ import torch
 
 from fastness.core.registry import Registry
 from fastness.core.seeds import torch_generator
-from fastness.corruptions import WORLDS, World, at_severity
-from fastness.data import Dataset
-from fastness.data.items import Items, Positions
+from fastness.corruptions import WORLDS, Batches, Scene, World, at_severity, corruption_of
 
 SMALL_BELOW = 128  # pixels a side: images below take the constants for 32 pixels, others those for 224
 GRID = 8  # cells a side of a picture whose parts are hidden
@@ -93,18 +91,8 @@ CORRUPTIONS: Registry[Corruption] = Registry(
 COMMON = tuple(CORRUPTIONS)[:15]
 
 
-def corruption(name: str, small: Sequence[Any], large: Sequence[Any] | None = None) -> Callable[[Function], Function]:
-    """Return a decorator that registers a function as the corruption ``name``.
-
-    Args:
-        small, large: see `Corruption`; ``large`` is as ``small`` if not given.
-    """
-
-    def enter(function: Function) -> Function:
-        CORRUPTIONS.register(name)(Corruption(function, small, small if large is None else large))
-        return function
-
-    return enter
+corruption = corruption_of(CORRUPTIONS, lambda name, function, amounts: Corruption(function, amounts[0], amounts[-1]))
+# @corruption(NAME, constants for 32 pixels, and for 224 if they are others)
 
 
 def uniform(shape: Sequence[int], low: float, high: float, generator: torch.Generator) -> torch.Tensor:
@@ -124,28 +112,17 @@ class ImageWorld(World):
     common = COMMON
     source = "Hendrycks and Dietterich's definitions, regenerated, at the encoder's size"
 
-    def corrupted(
-        self,
-        items: Items,
-        name: str,
-        severity: int,
-        seed: int,
-        *,
-        known: Items,
-        prepare: Callable[[Dataset], Items],
-        device: torch.device,
-    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+    def corrupted(self, scene: Scene, name: str, severity: int, seed: int) -> Batches:
         """See `World.corrupted`."""
         corrupt = CORRUPTIONS.get(name)
-        for positions, batch in items.batches(_AT_ONCE):
-            generator = torch_generator(seed, name, severity, int(positions[0]), device=device)
-            yield positions, corrupt(batch.to(device), severity, generator)
+        for positions, batch in scene.items.batches(_AT_ONCE):
+            generator = torch_generator(seed, name, severity, int(positions[0]), device=scene.device)
+            yield positions, corrupt(batch.to(scene.device), severity, generator)
 
-    def hidden(
-        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
-    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+    def hidden(self, scene: Scene, position: int) -> tuple[list[str], Batches]:
         """See `World.hidden`; a hidden cell has the picture's mean colour."""
-        image = items.batch(np.array([position])).to(device)
+        device = scene.device
+        image = scene.items.batch(np.array([position])).to(device)
         side = image.shape[-1]
         at = torch.arange(side, device=device) * GRID // side
         cells = torch.arange(GRID, device=device)

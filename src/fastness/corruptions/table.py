@@ -6,7 +6,7 @@ as it meets a real row: a missing cell as missing, a number beyond those of trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,7 @@ import torch
 
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
-from fastness.corruptions import WORLDS, World, at_severity
-from fastness.data import Dataset
-from fastness.data.items import Items, Positions
+from fastness.corruptions import WORLDS, Batches, Scene, World, at_severity, corruption_of
 from fastness.data.schema import Category, Schema
 from fastness.data.table import TableItems
 
@@ -94,14 +92,7 @@ class TableCorruption:
 TABLE_CORRUPTIONS: Registry[TableCorruption] = Registry("corruption of tables", "fastness.corruptions", {})
 
 
-def corruption(name: str, *amounts: float) -> Callable[[Function], Function]:
-    """Return a decorator that registers a function as the corruption ``name``."""
-
-    def enter(function: Function) -> Function:
-        TABLE_CORRUPTIONS.register(name)(TableCorruption(name, function, amounts))
-        return function
-
-    return enter
+corruption = corruption_of(TABLE_CORRUPTIONS, TableCorruption)
 
 
 @corruption("missing", 0.05, 0.1, 0.2, 0.35, 0.5)
@@ -161,29 +152,19 @@ class TableWorld(World):
     common = names
     source = "missing cells, noise, mistaken units, exchanged columns"
 
-    def corrupted(
-        self,
-        items: Items,
-        name: str,
-        severity: int,
-        seed: int,
-        *,
-        known: Items,
-        prepare: Callable[[Dataset], Items],
-        device: torch.device,
-    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+    def corrupted(self, scene: Scene, name: str, severity: int, seed: int) -> Batches:
         """See `World.corrupted`."""
+        items, known = scene.items, scene.known
         assert isinstance(items, TableItems) and isinstance(known, TableItems)
         columns = Columns.of(items.schema, known.cells)
         cells = torch.from_numpy(TABLE_CORRUPTIONS.get(name)(items.cells, columns, severity, seed))
         for start in range(0, len(cells), 1024):
             batch = cells[start : start + 1024]
-            yield np.arange(start, start + len(batch)), batch.to(device)
+            yield np.arange(start, start + len(batch)), batch.to(scene.device)
 
-    def hidden(
-        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
-    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+    def hidden(self, scene: Scene, position: int) -> tuple[list[str], Batches]:
         """See `World.hidden`; a hidden cell is missing."""
+        items = scene.items
         assert isinstance(items, TableItems)
         row = items.cells[position]
         there = np.flatnonzero(~np.isnan(row))
@@ -192,7 +173,7 @@ class TableWorld(World):
         columns = list(items.schema.used)
         shown = items.dataset.payloads.read(int(items.dataset.rows[position]))
         names = [f"{columns[place]}: {shown.get(columns[place], '')}" for place in there]
-        return names, iter([(np.arange(len(there)), torch.from_numpy(without).to(device))])
+        return names, iter([(np.arange(len(there)), torch.from_numpy(without).to(scene.device))])
 
 
 WORLDS.register("table")(TableWorld())

@@ -7,18 +7,15 @@ stands around it. The share of the words (or letters) that are touched grows wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
-from fastness.corruptions import WORLDS, World, at_severity
+from fastness.corruptions import WORLDS, Batches, Scene, World, at_severity, corruption_of
 from fastness.corruptions.phrases import PHRASES
-from fastness.data import Dataset
-from fastness.data.items import Items, Positions
 from fastness.data.text import damage, dataset_of, texts_of
 
 _WORDS = 100  # that are hidden one after the other
@@ -53,14 +50,7 @@ class TextCorruption:
 TEXT_CORRUPTIONS: Registry[TextCorruption] = Registry("corruption of texts", "fastness.corruptions", {})
 
 
-def corruption(name: str, *shares: float) -> Callable[[Function], Function]:
-    """Return a decorator that registers a function as the corruption ``name``."""
-
-    def enter(function: Function) -> Function:
-        TEXT_CORRUPTIONS.register(name)(TextCorruption(name, function, shares))
-        return function
-
-    return enter
+corruption = corruption_of(TEXT_CORRUPTIONS, TextCorruption)
 
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -193,34 +183,22 @@ class TextWorld(World):
     common = names
     source = "typing errors, case, look-alike letters, lost words, paraphrases by rules"
 
-    def corrupted(
-        self,
-        items: Items,
-        name: str,
-        severity: int,
-        seed: int,
-        *,
-        known: Items,
-        prepare: Callable[[Dataset], Items],
-        device: torch.device,
-    ) -> Iterator[tuple[Positions, torch.Tensor]]:
+    def corrupted(self, scene: Scene, name: str, severity: int, seed: int) -> Batches:
         """See `World.corrupted`."""
         corrupt = TEXT_CORRUPTIONS.get(name)
-        texts = [corrupt(text, severity, seed) for text in texts_of(items.dataset)]
-        ready = prepare(dataset_of(texts))
+        texts = [corrupt(text, severity, seed) for text in texts_of(scene.items.dataset)]
+        ready = scene.prepare(dataset_of(texts))
         for positions, batch in ready.batches(256):
-            yield ready.dataset.rows[positions], batch.to(device)
+            yield ready.dataset.rows[positions], batch.to(scene.device)
 
-    def hidden(
-        self, items: Items, position: int, *, prepare: Callable[[Dataset], Items], device: torch.device
-    ) -> tuple[list[str], Iterator[tuple[Positions, torch.Tensor]]]:
+    def hidden(self, scene: Scene, position: int) -> tuple[list[str], Batches]:
         """See `World.hidden`; at most the first 100 words."""
-        words = texts_of(items.dataset.select(np.array([position])))[0].split()
+        words = texts_of(scene.items.dataset.select(np.array([position])))[0].split()
         left = [" ".join(words[:i] + words[i + 1 :]) for i in range(min(len(words), _WORDS))]
         if any(damage(text) for text in left):  # one word alone has no parts
             return [], iter(())
-        ready = prepare(dataset_of(left))
-        batches = ((ready.dataset.rows[positions], batch.to(device)) for positions, batch in ready.batches(256))
+        ready = scene.prepare(dataset_of(left))
+        batches = ((ready.dataset.rows[positions], batch.to(scene.device)) for positions, batch in ready.batches(256))
         return words[: len(left)], batches
 
 

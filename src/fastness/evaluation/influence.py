@@ -42,7 +42,7 @@ def influences(subject: Subject, positions: npt.NDArray[np.int64]) -> list[Influ
     vectors = subject.test_vectors[positions]
     _, nearest = VectorIndex(subject.fit_vectors, exact=True).search(vectors, 1)
     for item, vector, neighbour in zip(positions.tolist(), vectors, nearest[:, 0].tolist(), strict=True):
-        names, batches = world.hidden(subject.test, item, prepare=bundle.encoder.prepare, device=bundle.encoder.device)
+        names, batches = world.hidden(subject.scene(subject.test), item)
         if not names:
             continue
         partner = _unit(subject.fit_vectors[neighbour])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastness.bundle import Bundle
 from fastness.core.errors import BadInput
+from fastness.corruptions import Scene
 from fastness.data import Dataset
 from fastness.data.items import Items
 from fastness.data.sides import SideItems, sides_of
@@ -110,6 +111,10 @@ class Subject:
         how = "all items" if subject.how.startswith("a random") else subject.how
         none = items.select(np.arange(0))
         return replace(subject, fit=none, test=items, held_out=items.dataset, how=how, answers=mine, has=graded)
+
+    def scene(self, items: Items) -> Scene:
+        """Return a scene in which something may happen to some of the items."""
+        return Scene(items, self.fit, self.bundle.encoder.prepare, self.bundle.encoder.device)
 
     def with_sets(self, outside: Mapping[str, Dataset], shifted: Mapping[str, Dataset]) -> Subject:
         """Return the same subject with further data sets; of one with splits the held-out part is used."""

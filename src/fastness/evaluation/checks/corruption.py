@@ -37,21 +37,12 @@ class Corruption(Check):
         """Corrupt held-out items in every way."""
         world, bundle = WORLDS.get(subject.bundle.modality), subject.bundle
         rows = np.sort(numpy_generator(subject.seed, "corruption").permutation(len(subject.test))[: self.most])
-        items, seed = subject.test.select(rows), derive(subject.seed, "corruption")
+        scene, seed = subject.scene(subject.test.select(rows)), derive(subject.seed, "corruption")
         figure = "accuracy" if subject.has_labels else "cosine"
         outcomes: dict[str, Any] = {f"clean.{figure}": _outcome(subject, rows, subject.test_vectors[rows])}
         for name in world.names:
             for severity in SEVERITIES:
-                batches = world.corrupted(
-                    items,
-                    name,
-                    severity,
-                    seed,
-                    known=subject.fit,
-                    prepare=bundle.encoder.prepare,
-                    device=bundle.encoder.device,
-                )
-                z = bundle.embed_batches(batches, len(items), normalize=False)
+                z = bundle.embed_batches(world.corrupted(scene, name, severity, seed), len(rows), normalize=False)
                 outcomes[f"{name}.{severity}.{figure}"] = _outcome(subject, rows, z)
         values, worst = _summaries(outcomes, figure, world)
         measurements = self._measured(subject, figure, world, values, worst)
