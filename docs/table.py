@@ -30,6 +30,7 @@ ORDER = (
     "label_free",
     "resume",
     "index_scale",
+    "mutants",
 )
 # Of sixty comparisons of models on tables those that answer the question; all are in the result file.
 SHOWN = {
