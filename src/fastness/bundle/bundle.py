@@ -147,9 +147,9 @@ class Bundle:
         Raises:
             BadInput: it is nothing that this bundle can embed.
         """
-        item = self.encoder.asked(query)
+        side, item = self.encoder.meant(query)
         try:
-            return item, self.embed([item], side=self.encoder.side_of(item))
+            return item, self.embed([item], side=side)
         except BadInput as error:
             raise BadInput(f"{query[:200]}: {str(error).split(': ', 1)[-1]}") from None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ from fastness.core.files import cache_root, disk_errors, write_json
 from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset
 from fastness.data.decode import DamagedItem, decode
-from fastness.data.items import Floats, Positions, Progress
+from fastness.data.items import Floats, Items, Positions, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +38,7 @@ _VERSION = 1  # raise when decoding or resizing changes, so that old caches are 
 
 
 @dataclass(frozen=True)
-class DecodedImages:
+class DecodedImages(Items):
     """A dataset's pictures as pixels.
 
     Attributes:
@@ -53,9 +52,6 @@ class DecodedImages:
     pixels: npt.NDArray[np.uint8]
     resident: torch.Tensor | None = None  # the dataset's own items in order, on an accelerator
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def batch(self, positions: Positions) -> torch.Tensor:
         """Return items at ``positions`` of the dataset as a uint8 tensor ``[B, 3, size, size]``."""
         import torch
@@ -63,12 +59,6 @@ class DecodedImages:
         if self.resident is not None:
             return self.resident[torch.from_numpy(positions).to(self.resident.device)]
         return torch.from_numpy(self.pixels[self.dataset.rows[positions]])
-
-    def batches(self, size: int) -> Iterator[tuple[Positions, torch.Tensor]]:
-        """Yield all items in order, uint8 ``[<= size, 3, S, S]``, with their positions."""
-        for start in range(0, len(self), size):
-            positions = np.arange(start, min(start + size, len(self)))
-            yield positions, self.batch(positions)
 
     def select(self, rows: npt.NDArray[np.generic]) -> DecodedImages:
         """Return the pictures at ``rows`` (positions or a mask)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,24 +20,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SideItems:
+class SideItems(Items):
     """Things made ready side by side: item i of each side is a side of thing i."""
 
     dataset: Dataset
     sides: dict[str, Items]
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def batch(self, positions: Positions) -> Any:
         """Return one batch a side."""
         return tuple(side.batch(positions) for side in self.sides.values())
-
-    def batches(self, size: int) -> Iterator[tuple[Positions, Any]]:
-        """Yield all things in order."""
-        for start in range(0, len(self), size):
-            positions = np.arange(start, min(start + size, len(self)))
-            yield positions, self.batch(positions)
 
     def select(self, rows: npt.NDArray[np.generic]) -> SideItems:
         """Return the things at ``rows`` (positions or a mask)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from fastness.data.dataset import Dataset
 from fastness.data.frame import Frame
-from fastness.data.items import Floats, Positions
+from fastness.data.items import Floats, Items, Positions
 from fastness.data.schema import Category, Schema
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class TablePayloads:
 
 
 @dataclass(frozen=True)
-class TableItems:
+class TableItems(Items):
     """A data set's rows as numbers; see `Coded`.
 
     Attributes:
@@ -49,9 +48,6 @@ class TableItems:
     cells: npt.NDArray[np.float32]
     resident: torch.Tensor | None = None  # the same, on an accelerator
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def batch(self, positions: Positions) -> torch.Tensor:
         """Return the rows at ``positions`` of the dataset, float32 ``[B, C]``."""
         import torch
@@ -59,12 +55,6 @@ class TableItems:
         if self.resident is not None:
             return self.resident[torch.from_numpy(positions).to(self.resident.device)]
         return torch.from_numpy(self.cells[positions])
-
-    def batches(self, size: int) -> Iterator[tuple[Positions, torch.Tensor]]:
-        """Yield all rows in order, float32 ``[<= size, C]``, with their positions."""
-        for start in range(0, len(self), size):
-            positions = np.arange(start, min(start + size, len(self)))
-            yield positions, self.batch(positions)
 
     def select(self, rows: npt.NDArray[np.generic]) -> TableItems:
         """Return the rows at ``rows`` (positions or a mask)."""

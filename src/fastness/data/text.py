@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
-from fastness.data.items import Floats, Positions, Progress
+from fastness.data.items import Floats, Items, Positions, Progress
 from fastness.data.manifest import Manifest, hash_items
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def texts_of(dataset: Dataset) -> list[str]:
 
 
 @dataclass(frozen=True)
-class TextItems:
+class TextItems(Items):
     """Texts as the numbers of their tokens.
 
     Attributes:
@@ -84,9 +84,6 @@ class TextItems:
     dataset: Dataset
     tokens: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -120,10 +117,6 @@ class TextItems:
         starts = np.r_[0, np.cumsum(self.lengths[chosen])]
         offset = np.repeat(self.starts[chosen] - starts[:-1], self.lengths[chosen])
         return TextItems(self.dataset.select(rows), self.tokens[np.arange(starts[-1]) + offset], starts)
-
-    def on(self, device: torch.device) -> TextItems:
-        """Tokens are few; they stay where they are."""
-        return self
 
     def plain(self, known: TextItems) -> Floats:
         """Return TF-IDF of the 1,024 most frequent words of ``known``, each row of length 1."""

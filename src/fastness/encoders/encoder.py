@@ -105,9 +105,9 @@ class Encoder(nn.Module, ABC):
         """
         raise BadInput(f"--query: {self.spec.modality}s cannot be asked for by a line of text")
 
-    def side_of(self, item: Any) -> str | None:
-        """Return which side an item that `asked` gave belongs to; ``None`` where there is one."""
-        return None
+    def meant(self, query: str) -> tuple[str | None, Any]:
+        """Return the side that understands a query, ``None`` where there is but one, and the item; see `asked`."""
+        return None, self.asked(query)
 
     # --- from batches to features -----------------------------------------------------------------
 

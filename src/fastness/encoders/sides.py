@@ -137,20 +137,14 @@ class SidesEncoder(Encoder):
             raise BadInput(f"{dataset.whole.source}: needs the sides {', '.join(self.spec.sides)}; name their columns")
         return side_by_side(dataset, {name: self.side(name).prepare for name in self.spec.sides})
 
-    def asked(self, query: str) -> Any:
-        """Whatever side understands the query; a file is a picture before it is words."""
-        for side in self.sides:
-            assert isinstance(side, Encoder)
+    def meant(self, query: str) -> tuple[str | None, Any]:
+        """The first side that understands the query: a file is a picture before it is words."""
+        for name in self.spec.sides:
             try:
-                return side.asked(query)
+                return name, self.side(name).asked(query)
             except BadInput as error:
                 reason = error
         raise reason
-
-    def side_of(self, item: Any) -> str | None:
-        """Return the first side whose modality the item is of: words are texts, mappings rows, the rest pictures."""
-        kind = "text" if isinstance(item, str) else "table" if isinstance(item, Mapping) else "image"
-        return next((name for name, spec in self.spec.sides.items() if spec.modality == kind), None)
 
     def freeze_all_but(self, last: int) -> None:
         """Not with an encoder a side."""
