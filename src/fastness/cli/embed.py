@@ -24,34 +24,11 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Write the embeddings of DATA; damaged items are left out and listed beside the file."""
-    from fastness.bundle import load
-    from fastness.core.errors import BadInput
-    from fastness.core.files import atomic_path
-    from fastness.data.manifest import printable
+    from fastness.tasks.embed import embed as write
+    from fastness.tasks.embed import quarantine_of
 
-    if out.suffix not in {".parquet", ".npy"}:
-        raise BadInput(f"--out {out}: give a name that ends in .parquet or .npy")
-    loaded = load(bundle)
-    embedded = loaded.embed_dataset(loaded.open(data, **columns), normalize=normalize, precision=precision)
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with atomic_path(out) as temporary:
-        if out.suffix == ".npy":
-            with temporary.open("wb") as handle:
-                np.save(handle, embedded.vectors)
-        else:
-            n, dim = embedded.vectors.shape
-            vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedded.vectors.reshape(-1)), dim)
-            ids = pa.array([printable(name) for name in embedded.ids], pa.string())
-            pq.write_table(pa.table({"id": ids, "vector": vectors}), temporary)
-            assert len(ids) == n
+    embedded = write(bundle, data, out, normalize=normalize, precision=precision, **columns)
     damaged = embedded.dataset.quarantine
-    quarantine = out.with_suffix(".quarantine.csv")
-    quarantine.unlink(missing_ok=True)  # an earlier run's
-    if damaged:
-        embedded.dataset.write_quarantine(quarantine)
     if json:
         options.print_json(
             {
@@ -65,6 +42,6 @@ def embed(
         return
     print(f"{out}: {embedded.vectors.shape[0]:,} vectors of {embedded.vectors.shape[1]} dimensions")
     if damaged:
-        print(f"{quarantine}: {len(damaged)} damaged items left out")
+        print(f"{quarantine_of(out)}: {len(damaged)} damaged items left out")
     for what, count in embedded.dataset.handled.items():
         print(f"{what}: {count}")

@@ -9,6 +9,7 @@ from fastness.bundle import Bundle, load
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path
 from fastness.data.sides import SideItems, right_answers
+from fastness.data.text import texts_of
 from fastness.encoders import ready
 from fastness.index.mining import hard_negatives
 
@@ -37,10 +38,6 @@ def mine(
     Raises:
         BadInput: the data are no pairs of texts.
     """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
     if out.suffix not in (".parquet", ".csv"):
         raise BadInput(f"--out {out}: give a name that ends in .parquet or .csv")
     bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
@@ -52,15 +49,22 @@ def mine(
     told = bundle.of_side(second).embed_items(answers, precision="auto")
     right = right_answers(items.dataset, first, second)
     found = hard_negatives(asked, told, right, number=number, margin=margin)
-    texts = [[side.dataset.payloads.read(int(row)) for row in side.dataset.rows] for side in (questions, answers)]
     triplets = [(i, int(j)) for i, row in enumerate(found.rows) for j in row if j >= 0]
+    _write(out, texts_of(questions.dataset), texts_of(answers.dataset), triplets)
+    return len(triplets), int((found.rows < 0).all(1).sum())
+
+
+def _write(out: Path, questions: list[str], answers: list[str], triplets: list[tuple[int, int]]) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
     table = pa.table(
         {
-            "anchor": [texts[0][i] for i, _ in triplets],
-            "positive": [texts[1][i] for i, _ in triplets],
-            "negative": [texts[1][j] for _, j in triplets],
+            "anchor": [questions[i] for i, _ in triplets],
+            "positive": [answers[i] for i, _ in triplets],
+            "negative": [answers[j] for _, j in triplets],
         }
     )
     with atomic_path(out) as temporary:
         pq.write_table(table, temporary) if out.suffix == ".parquet" else pyarrow.csv.write_csv(table, temporary)
-    return len(triplets), int((found.rows < 0).all(1).sum())
