@@ -29,9 +29,10 @@ def rooms() -> list[str]:
 ROOMS = rooms()
 
 
-def first_line(path: Path) -> str:
-    """Return the first line of a module's docstring."""
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+def said(path: Path) -> tuple[str, str]:
+    """Return the first line of a module's docstring, and the rest."""
+    first, _, rest = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")
+    return first, rest.strip()
 
 
 def arrows() -> dict[str, set[str]]:
@@ -72,17 +73,27 @@ def drawing() -> str:
     lines += ["```", "An arrow says «imports from»; those that a longer way implies are left out.", ""]
     lines += ["| room | what it is for | files | imports from |", "|---|---|---|---|"]
     for room in ROOMS:
-        folder, single = PACKAGE / room, PACKAGE / f"{room}.py"
-        files = sorted(folder.rglob("*.py")) if folder.is_dir() else [single]
-        purpose = first_line(folder / "__init__.py" if folder.is_dir() else single)
+        own = files(room)
         others = ", ".join(sorted(found[room], key=ROOMS.index)) or "nothing"
-        lines.append(f"| `{room}` | {purpose} | {len([f for f in files if f.name != '__init__.py'])} | {others} |")
-    lines += ["", "<details><summary>Every file and what it says of itself</summary>", ""]
+        lines.append(f"| [`{room}`](#{room}) | {said(own[0])[0]} | {max(1, len(own) - 1)} | {others} |")
     for room in ROOMS:
-        folder = PACKAGE / room
-        paths = [p for p in sorted(folder.rglob("*.py")) if p.name != "__init__.py"]
-        lines += [f"- `{path.relative_to(PACKAGE)}`: {first_line(path)}" for path in paths]
-    return "\n".join([*lines, "", "</details>"])
+        own = files(room)
+        first, rest = said(own[0])
+        lines += ["", f"### {room}", first, *(["", rest] if rest else [])]
+        if own[1:]:
+            lines += ["", "<details><summary>Files</summary>", ""]
+            lines += [f"- `{path.relative_to(PACKAGE)}`: {said(path)[0]}" for path in own[1:]]
+            lines += ["", "</details>"]
+    return "\n".join(lines)
+
+
+def files(room: str) -> list[Path]:
+    """Return a room's files, first the one that speaks for it."""
+    folder = PACKAGE / room
+    if not folder.is_dir():
+        return [PACKAGE / f"{room}.py"]
+    rest = [path for path in sorted(folder.rglob("*.py")) if path.name != "__init__.py" or path.parent != folder]
+    return [folder / "__init__.py", *rest]
 
 
 def dead_links() -> list[str]:

@@ -1,4 +1,7 @@
-"""What is near: the vector index."""
+"""What is near: the vector index.
+
+Cosine similarity, exact up to 50,000 vectors; and hard negatives, which are near and wrong.
+"""
 
 from fastness.index.vectors import VectorIndex
 

@@ -1,4 +1,10 @@
-"""How views, encoder, heads and loss meet: one readable file a method, one line here to register it."""
+"""How views, encoder, heads and loss meet: one readable file a method, one line here to register it.
+
+A `Method` has two halves: `represent` computes what each item's views give, `compare` makes a loss of it. Only the
+second sees items together, which is what lets a batch be larger than memory. A method declares what it needs (labels,
+groups, scores), how many views it takes, its options and the defaults it trains best with; it knows nothing of
+devices, precision or optimisers.
+"""
 
 from __future__ import annotations
 
