@@ -54,6 +54,11 @@ class Evidence:
         """Return a file of this evidence; ``None`` if there is none, or one that lies there by chance."""
         return self.folder / name if name in self.about["files"] else None
 
+    def of_items(self, check: str) -> dict[str, npt.NDArray[Any]]:
+        """Return what a check kept of each item, ``[N]`` by column; nothing if it was not run or kept nothing."""
+        path = self.file(f"{check}.parquet")
+        return {} if path is None else _read_items(path)[1]
+
     @property
     def called(self) -> str:
         """What messages call it: where its bundle or file is, else where it lies itself."""

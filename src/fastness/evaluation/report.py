@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastness.core.files import write_text
 from fastness.encoders import modality
-from fastness.evaluation import figures, page
+from fastness.evaluation import charts, page, sheets
 from fastness.evaluation.answer import statements, weakest
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.gate import Verdict
@@ -48,21 +48,21 @@ def write(evidence: Evidence, subject: Subject, verdict: Verdict | None = None, 
         "statements": statements(evidence),
         "verdict": verdict,
         "weakest": weakest(evidence, 10),
-        "regions": figures.regions(evidence, subject, weakest(evidence, 10)) if examples else {},
+        "regions": sheets.regions(evidence, subject, weakest(evidence, 10)) if examples else {},
         "bundle": subject.bundle,
         "ours": "encoder" in subject.has,
         "unit": modality(subject.bundle.modality).unit,
         "recipe": subject.bundle.recipe,
         "trained_on": subject.bundle.data,
         "tiles": [m for start in _TILES for m in evidence.find(start) if not m.name.endswith(_NO_TILES)],
-        "few_label": figures.few_label(evidence),
-        "corruptions": figures.corruptions(evidence),
-        "trust": figures.trust(evidence),
-        "curves": figures.curves(subject.bundle.path.parent) if "encoder" in subject.has else "",
-        "gallery": figures.gallery(subject) if examples and "embeddings" in subject.has else "",
-        "influence": figures.influence(subject) if examples and "encoder" in subject.has else "",
-        "directions": figures.directions(subject) if examples and "embeddings" in subject.has else [],
-        "map": figures.embedding_map(subject) if "embeddings" in subject.has else "",
+        "few_label": charts.few_label(evidence),
+        "corruptions": charts.corruptions(evidence),
+        "trust": charts.trust(evidence),
+        "curves": charts.curves(subject.bundle.path.parent) if "encoder" in subject.has else "",
+        "gallery": sheets.gallery(subject) if examples and "embeddings" in subject.has else "",
+        "influence": sheets.influence(subject) if examples and "encoder" in subject.has else "",
+        "directions": sheets.directions(subject) if examples and "embeddings" in subject.has else [],
+        "map": charts.embedding_map(subject) if "embeddings" in subject.has else "",
     }
     path = evidence.folder / "report.html"
     write_text(path, page.render("report.html.j2", **values))

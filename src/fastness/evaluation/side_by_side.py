@@ -16,7 +16,7 @@ from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors, write_json, write_text
 from fastness.data import Dataset, open_data
 from fastness.evaluation import evidence as evidences
-from fastness.evaluation import figures, page
+from fastness.evaluation import page, sheets
 from fastness.evaluation.compare import Comparison
 from fastness.evaluation.compare import compare as compare_evidence
 from fastness.evaluation.evaluate import measure
@@ -172,5 +172,5 @@ def _changed(comparison: Comparison, dataset: Dataset) -> dict[str, str]:
         rows = [place.get(comparison.keys[i][0]) for i in np.flatnonzero(change == wanted)]
         there = [row for row in rows if row is not None]
         if there:
-            found[f"{title} by {name}: {len(rows)} items"] = figures.sheet(dataset, there[:_SHOWN])
+            found[f"{title} by {name}: {len(rows)} items"] = sheets.sheet(dataset, there[:_SHOWN])
     return found
