@@ -12,9 +12,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel
 
 import fastness as fs
+from fastness.corruptions import WORLDS
+from fastness.evaluation.checks import CHECKS
+from fastness.losses import LOSSES
+from fastness.methods import METHODS
 
 WIDTH = 100
 PAGE = Path(__file__).resolve().parent / "reference.md"
@@ -33,7 +39,14 @@ PARTS = {
         "fastness.tasks.search:Answers",
         "fastness.tasks.search:Hit",
     ],
-    "What is written down": ["fastness.core.recipe:Recipe", "fastness.evaluation.gate:Policy"],
+    "What is written down": [
+        "fastness.core.recipe:Recipe",
+        "fastness.views.image:ImageView",
+        "fastness.views.text:TextView",
+        "fastness.views.table:TableView",
+        "fastness.evaluation.gate:Policy",
+        "fastness.evaluation.gate:Rule",
+    ],
     "What is added to": [
         "fastness.data.sources:Source",
         "fastness.data.items:Items",
@@ -41,8 +54,12 @@ PARTS = {
         "fastness.encoders:Encoder",
         "fastness.encoders:Modality",
         "fastness.views:Views",
-        "fastness.losses:Loss",
+        "fastness.losses.base:Loss",
+        "fastness.losses.pairs:Pairs",
         "fastness.methods:Method",
+        "fastness.methods:Defaults",
+        "fastness.methods:Known",
+        "fastness.methods:Outcome",
         "fastness.evaluation.checks:Check",
     ],
 }
@@ -57,6 +74,8 @@ def entry(address: str) -> list[str]:
     if not inspect.isclass(thing):
         return [*lines, *_called(shown, thing), *_said(thing)]
     lines += _said(thing)
+    if issubclass(thing, BaseModel):
+        lines += _fields(thing)
     for part, value in vars(thing).items():
         if part.startswith("_") and part != "__getitem__":
             continue
@@ -66,6 +85,53 @@ def entry(address: str) -> list[str]:
             signature = "" if kind else _signature(plain)
             lines += [f"- `{part}{signature}`{kind}: {_paragraph(plain)}"]
     return [*lines, ""]
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    """Return a table of a model's fields."""
+    lines = ["| field | type | if not given | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        kind = _kind(field.annotation).replace("typing.", "").replace("|", "\\|")
+        given = "needed" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+        lines.append(f"| `{name}` | {kind} | {given} | {field.description or ''} |")
+    return [*lines, ""]
+
+
+def _kind(annotation: Any) -> str:
+    """Return a type without what else is said of its values."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin is tuple:
+        return f"tuple[{', '.join(map(_kind, inner))}]"
+    return inspect.formatannotation(annotation)
+
+
+def named() -> list[str]:
+    """Return tables of what is chosen by its name."""
+    lines = ["### Methods", "", "| `--method` | | learns from | `--option` |", "|---|---|---|---|"]
+    for name in METHODS:
+        kind = METHODS.get(name)
+        needs = " or ".join(kind.needs) or ("sides" if kind.sides > 1 else "items alone")
+        about = f"{kind.about.line}; {kind.about.when} ({kind.about.paper})"
+        lines.append(f"| `{name}` | {about} | {needs} | {_options(kind)} |")
+    lines += ["", "### Losses", "", "| `--loss` | | `--option` |", "|---|---|---|"]
+    lines += [f"| `{name}` | {_first(LOSSES.get(name))} | {_options(LOSSES.get(name))} |" for name in LOSSES]
+    lines += ["", "### Checks", "", "| `--checks` | |", "|---|---|"]
+    for name in CHECKS:
+        check = CHECKS.get(name)
+        lines.append(f"| `{name}` | {_first(check)}{' Costly: when asked for.' if check.costly else ''} |")
+    lines += ["", "### Corruptions", ""]
+    lines += [f"- of {name}s: {', '.join(WORLDS.get(name).names)}" for name in WORLDS]
+    return [*lines, ""]
+
+
+def _first(kind: type) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]
+
+
+def _options(kind: Any) -> str:
+    return ", ".join(f"`{name}={option.default}`" for name, option in kind.options.items())
 
 
 def _called(name: str, thing: Any) -> list[str]:
@@ -128,7 +194,7 @@ def page() -> str:
         lines += [f"## {title}", ""]
         for address in addresses:
             lines += entry(address)
-    lines += ["## The command line", "", verbs()]
+    lines += ["## What is chosen by name", "", *named(), "## The command line", "", verbs()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 

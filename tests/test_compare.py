@@ -189,10 +189,10 @@ def test_rounding_is_no_change(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random(500)
     one, other = evidence(tmp_path / "a", values), evidence(tmp_path / "b", values - 1e-7)
     comparison = compare(one, other)
-    assert not any(comparison.verdicts().values())
+    assert not any(comparison.changes().values())
     assert all(d.gain == 0 for d in comparison.differences if d.name == "knn.accuracy")
     lower = compare(one, evidence(tmp_path / "c", values - 1e-3))
-    assert any(d.name == "knn.accuracy" for d in lower.verdicts()["worse"])
+    assert any(d.name == "knn.accuracy" for d in lower.changes()["worse"])
 
 
 def test_other_items(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_embeddings_of_a_bundle_are_measured_like_the_bundle(bundle, tmp_path):
     every = fs.evaluate(None, data, predictions=tmp_path / "vectors.npy", out=tmp_path / "every")
     assert {"few_label", "geometry", "corruption", "answers"} <= set(every.evidence.about["skipped"])
     comparison = fs.compare(ours.evidence.folder, theirs.evidence.folder, out=tmp_path / "compared").comparisons[0]
-    assert not any(comparison.verdicts().values())
+    assert not any(comparison.changes().values())
 
 
 def answers() -> tuple[fs.Dataset, np.ndarray, np.ndarray]:

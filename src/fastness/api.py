@@ -52,7 +52,7 @@ def train(
         checkpoint_seconds: how often the run can be resumed from.
         quiet: show warnings only.
         **recipe: further fields of `core.recipe.Recipe`: ``epochs`` or ``steps`` or ``budget="10m"``,
-            ``width``, ``size``, ``batch_size``, ``lr``, ``temperature``, ``init``, ``seed``, ``views`` …
+            ``width``, ``size``, ``batch_size``, ``loss``, ``lr``, ``temperature``, ``init``, ``seed``, ``views`` …
 
     Returns:
         the finished run; ``run.bundle`` is the bundle's folder.

@@ -71,7 +71,7 @@ def print_table(comparison: Comparison) -> None:
     console.print(f"{comparison.before.called}  ->  {comparison.after.called}", soft_wrap=True)
     numbers = ("before", "after", "gain", "interval", "")
     table = Table(Column("measurement", overflow="fold"), "slice", *numbers, box=None, pad_edge=False)
-    changes = comparison.verdicts()
+    changes = comparison.changes()
     shown = [*comparison.headline(), *(d for way in changes.values() for d in way[:_SHOWN] if d.slice != "all")]
     for d in shown:
         low, high = d.gain_interval

@@ -13,8 +13,8 @@ from fastness.cli import options
 if TYPE_CHECKING:
     from fastness.core.recipe import Recipe
 
-# The fields of `core.recipe.Recipe` that are one value. They are told here again, since to ask the class itself would
-# import what checks it, and double the time of ``fastness --help``.
+# The fields of `core.recipe.Recipe` that are one value, and the loss. They are told here again, since to ask the class
+# itself would import what checks it, and double the time of ``fastness --help``.
 _FIELDS: dict[str, tuple[type, str]] = {
     "method": (str, "How it learns; fastness methods lists all; default: chosen for the data."),
     "encoder": (
@@ -30,9 +30,10 @@ _FIELDS: dict[str, tuple[type, str]] = {
     "epochs": (float, "Length in passes over the data."),
     "steps": (int, "Length in optimiser steps."),
     "budget": (str, "Length in time, e.g. 10m."),
-    "batch_size": (int, "Items in one loss."),
+    "batch_size": (int, "Items in one loss, unless --effective-batch."),
     "accumulate": (int, "Batches whose gradients make one step."),
     "effective_batch": (int, "Items in one loss, computed --batch-size at a time (gradient cache)."),
+    "loss": (str, "Contrastive loss; fastness methods lists them."),
     "optimizer": (str, "sgd, lars, adamw."),
     "lr": (float, "Peak learning rate."),
     "weight_decay": (float, "Of weights, not of biases or normalisation."),
@@ -68,14 +69,13 @@ def takes_recipe(verb: Callable[..., None]) -> Callable[..., None]:
     return options.taking(verb, "asked", added, gathered)
 
 
-def read(data: str, asked: dict[str, Any], schema: Path | None, loss: str | None) -> tuple[str, Recipe]:
+def read(data: str, asked: dict[str, Any], schema: Path | None) -> tuple[str, Recipe]:
     """Return the data's address and the recipe, of which options override what a recipe file says.
 
     Args:
         data: address of the data, or a recipe file that has a line ``data:``.
         asked: what `takes_recipe` gathered.
         schema: file that says what a table's columns are.
-        loss: name of the loss.
 
     Raises:
         BadInput: an option or a file is unusable.
@@ -85,12 +85,11 @@ def read(data: str, asked: dict[str, Any], schema: Path | None, loss: str | None
     saved: dict[str, Any] = {}
     if data.endswith((".yaml", ".yml")):
         data, saved = _file(Path(data))
-    further = {"network": _columns(schema), "options": {"loss": loss} if loss else {}}
+    if schema is not None:
+        asked["network"] = {**asked.get("network", {}), **_columns(schema)}
     for name in _CHANGES:
-        changes = {**asked.get(name, {}), **further.get(name, {})}
-        if changes:
-            before = saved.get(name)
-            asked[name] = {**before, **changes} if isinstance(before, dict) else changes
+        if isinstance(saved.get(name), dict) and name in asked:
+            asked[name] = {**saved[name], **asked[name]}
     return data, Recipe.parse({**saved, **asked}, "options" if not saved else "recipe and options")
 
 
@@ -105,10 +104,8 @@ def _file(path: Path) -> tuple[str, dict[str, Any]]:
     return str(fields.pop("data")), fields
 
 
-def _columns(schema: Path | None) -> dict[str, Any]:
+def _columns(schema: Path) -> dict[str, Any]:
     """Return what a schema's file says of columns, as the recipe keeps it."""
-    if schema is None:
-        return {}
     from fastness.core.recipe import read_mapping
     from fastness.data.schema import Schema
 

@@ -20,7 +20,6 @@ def train(
     ],
     *,
     asked: dict[str, Any],
-    loss: Annotated[str | None, typer.Option(help="Contrastive loss; fastness methods lists them.")] = None,
     schema: Annotated[
         Path | None,
         typer.Option(help="Of a table: what its columns are, as fastness schema wrote it and you corrected."),
@@ -38,7 +37,7 @@ def train(
     from fastness.api import new_run_folder
     from fastness.core.recipe import seconds
 
-    address, wanted = recipe.read(data, asked, schema, loss)
+    address, wanted = recipe.read(data, asked, schema)
     saving = seconds(checkpoint_every)
 
     from fastness.training.loop import Settings

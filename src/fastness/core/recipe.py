@@ -48,8 +48,8 @@ class Recipe(BaseModel):
     size: int | None = Field(
         None, ge=8, le=1024, description="side of the square image in pixels, or most tokens of a text"
     )
-    epochs: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, description="length in passes over the data")
+    steps: int | None = Field(None, gt=0, description="length in optimiser steps")
     budget: str | None = Field(None, description="wall time such as 10m; decides the number of steps")
     batch_size: int | None = Field(
         None, ge=2, description="items computed at a time: those of one loss, unless effective_batch"
@@ -58,18 +58,18 @@ class Recipe(BaseModel):
     effective_batch: int | None = Field(
         None, ge=2, description="items in one loss, computed batch_size at a time (gradient cache)"
     )
-    optimizer: Literal["sgd", "lars", "adamw"] | None = None
+    optimizer: Literal["sgd", "lars", "adamw"] | None = Field(None, description="what makes steps of gradients")
     lr: float | None = Field(None, gt=0, description="peak learning rate, not scaled by batch size")
-    weight_decay: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(None, ge=0, description="of weights, not of biases or normalisation")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps that raise the rate")
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    temperature: float | None = Field(None, gt=0)
+    temperature: float | None = Field(None, gt=0, description="of the contrastive loss")
     views: dict[str, Any] = Field(default_factory=dict, description="changes to the method's views")
     options: dict[str, Any] = Field(default_factory=dict, description="changes to the method's own options")
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="bf16 where the hardware is fast at it")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="a GPU if there is one")
     compile: bool = Field(False, description="compile the encoder with torch.compile")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice")
 
     @model_validator(mode="after")
     def _one_length(self) -> Recipe:
@@ -94,11 +94,15 @@ class Recipe(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
-        """Return the checked recipe.
+        """Return the checked recipe; ``loss`` may stand beside the fields, for the option of that name.
 
         Raises:
             BadInput: in one line, which field of ``where`` is wrong and what is allowed.
         """
+        options = values.get("options", {})
+        if "loss" in values and isinstance(options, dict):
+            rest = {name: value for name, value in values.items() if name != "loss"}
+            values = {**rest, "options": {**options, "loss": values["loss"]}}
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -111,9 +115,9 @@ class Recipe(BaseModel):
             raise BadInput(f"{where}: {shown}{said}") from None
 
     @classmethod
-    def load(cls, path: Path) -> Recipe:
+    def load(cls, path: str | Path) -> Recipe:
         """Read a recipe from a YAML or JSON file."""
-        return cls.parse(read_mapping(path), str(path))
+        return cls.parse(read_mapping(Path(path)), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""

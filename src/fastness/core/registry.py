@@ -32,6 +32,8 @@ class Registry(Generic[T]):
         """Return a decorator that enters its subject under ``name``."""
 
         def enter(thing: T) -> T:
+            if name in self._things and self._things[name] is not thing:
+                raise ValueError(f"two things are registered as {self.kind} '{name}'; rename one")
             self._things[name] = thing
             return thing
 
@@ -44,7 +46,10 @@ class Registry(Generic[T]):
             BadInput: no such name; the message lists the nearest and all known ones.
         """
         if name not in self._things and name in self._modules:
-            importlib.import_module(f"{self._package}.{self._modules[name]}")
+            module = f"{self._package}.{self._modules[name]}"
+            importlib.import_module(module)
+            if name not in self._things:
+                raise LookupError(f"{module} registers no {self.kind} '{name}'; put @….register({name!r}) there")
         if name not in self._things:
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""

@@ -114,7 +114,7 @@ class Comparison:
         """Return the differences on all items, without the single severities of corruptions."""
         return [d for d in self.differences if d.slice == WHOLE and not _DETAIL.match(d.name)]
 
-    def verdicts(self) -> dict[str, list[Difference]]:
+    def changes(self) -> dict[str, list[Difference]]:
         """Return the differences that chance does not explain, as ``worse`` and ``better``, the largest first.
 
         Chances are corrected by Holm's method for the number of slices of each measurement. Largest is what is most

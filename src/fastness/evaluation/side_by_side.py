@@ -73,7 +73,7 @@ def compare(
             may judge it.
         data: what to measure on; not needed where all are evidence.
         checks: see `evaluate`.
-        slices: see `compare`.
+        slices: see `evaluate`.
         policy: a YAML file, see `gate.Policy`.
         out: folder for ``compare.html``, ``compare.json`` and ``compare.md``.
         examples: whether the page may show items.
@@ -142,7 +142,7 @@ def _words(comparison: Comparison) -> str:
     """Say in a sentence or two what changed."""
     if comparison.before is comparison.after:
         return "It is compared with itself, since no second one was named."
-    changes = comparison.verdicts()
+    changes = comparison.changes()
     parts = []
     for way, verb in (("worse", "loses"), ("better", "gains")):
         rows = changes[way]

@@ -37,6 +37,7 @@ class Run:
         id: the bundle's id.
         recipe: complete.
         steps: how many were made.
+        seconds: wall time from the call to the bundle.
         knn: the last online kNN accuracy, if there were labels.
         quarantined: how many items could not be used.
     """
