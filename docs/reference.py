@@ -21,9 +21,11 @@ from fastness.corruptions import WORLDS
 from fastness.evaluation.checks import CHECKS
 from fastness.losses import LOSSES
 from fastness.methods import METHODS
+from fastness.views import VIEWS
 
 WIDTH = 100
 PAGE = Path(__file__).resolve().parent / "reference.md"
+VIEW_KINDS = dict.fromkeys(type(spec) for name in VIEWS for spec in getattr(VIEWS.get(name), "usual", ()))
 PARTS = {
     "What is called": [f"fastness:{name}" for name in fs.__all__],
     "What comes back": [
@@ -41,9 +43,7 @@ PARTS = {
     ],
     "What is written down": [
         "fastness.core.recipe:Recipe",
-        "fastness.views.image:ImageView",
-        "fastness.views.text:TextView",
-        "fastness.views.table:TableView",
+        *(f"{kind.__module__}:{kind.__name__}" for kind in VIEW_KINDS),
         "fastness.evaluation.gate:Policy",
         "fastness.evaluation.gate:Rule",
     ],

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import fastness as fs
+from conftest import on_pictures
 from fastness.core import distributed
 from fastness.core.recipe import Recipe
 from fastness.encoders import Encoder, build
@@ -40,15 +41,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("supervised", {}),
     *(("supcon", {"loss": loss}) for loss in LOSSES),
 ]
+CASES += [(name, {}) for name in on_pictures() if METHODS.get(name).sides == 1 and name not in dict(CASES)]
 
 
 def make(case: int, norm: bool) -> Method:
     """Return a small method in float64; without ``norm`` nothing in it looks across items."""
     name, options = CASES[case]
     torch.manual_seed(0)
-    sizes = {} if name == "supervised" else {"projection": 5, "hidden": 7}
+    kind = METHODS.get(name)
+    sizes = {option: size for option, size in (("projection", 5), ("hidden", 7)) if option in kind.options}
     encoder: Encoder = build(ImageSpec("resnet18", 8, {"width": 4, "stem": "small"}))
-    method = METHODS.get(name)(encoder, 0.3, classes=3, **sizes, **options).double().train()
+    method = kind(encoder, 0.3, classes=3, **sizes, **options).double().train()
     if not norm:
         for part in method.modules():
             if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):

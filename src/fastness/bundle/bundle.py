@@ -29,6 +29,7 @@ from fastness.core.hardware import fast_bf16
 from fastness.data import Dataset, open_data
 from fastness.data.items import Items, Positions
 from fastness.data.manifest import Manifest
+from fastness.data.show import plural
 from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, read_spec
 
@@ -161,7 +162,8 @@ class Bundle:
             names = ", ".join(sides_of(dataset))
             raise BadInput(f"{dataset.whole.source}: each thing has several sides; name the column of one: {names}")
         if dataset.modality != self.modality and self.modality != "sides":
-            raise BadInput(f"{dataset.whole.source}: holds {dataset.modality}s; this bundle takes {self.modality}s")
+            held, taken = plural(dataset.modality), plural(self.modality)
+            raise BadInput(f"{dataset.whole.source}: holds {held}; this bundle takes {taken}")
         if dataset.modality != self.modality:
             return self.of_side(dataset.modality).embed_dataset(
                 dataset, normalize=normalize, batch_size=batch_size, precision=precision

@@ -18,6 +18,7 @@ from fastness.core.recipe import Recipe
 from fastness.core.registry import Registry
 from fastness.data import Dataset
 from fastness.data.items import Items, Positions, Progress
+from fastness.data.show import plural
 from fastness.data.sides import side_by_side, sides_of
 
 Files = Mapping[str, bytes]
@@ -103,7 +104,7 @@ class Encoder(nn.Module, ABC):
         Raises:
             BadInput: it is nothing that this encoder takes.
         """
-        raise BadInput(f"--query: {self.spec.modality}s cannot be asked for by a line of text")
+        raise BadInput(f"--query: {plural(self.spec.modality)} cannot be asked for by a line of text")
 
     def meant(self, query: str) -> tuple[str | None, Any]:
         """Return the side that understands a query, ``None`` where there is but one, and the item; see `asked`."""
@@ -145,7 +146,7 @@ class Encoder(nn.Module, ABC):
         Raises:
             BadInput: there is no such task for this modality.
         """
-        raise BadInput(f"--method {name}: no such task for {self.spec.modality}s; see fastness methods")
+        raise BadInput(f"--method {name}: no such task for {plural(self.spec.modality)}; see fastness methods")
 
     def untrained(self) -> Encoder:
         """Return an encoder of the same kind whose weights are random."""
@@ -196,11 +197,9 @@ class Modality(ABC):
     """One kind of data: how its encoders are chosen, described, fitted and built. One file, one line to register.
 
     Attributes:
-        called: what its items are called.
         unit: of the recipe's ``size``.
     """
 
-    called: ClassVar[str] = "items"
     unit: ClassVar[str] = ""
 
     @abstractmethod
@@ -262,7 +261,9 @@ def ready(encoder: Encoder, dataset: Dataset, progress: Progress | None = None) 
         return encoder.prepare(dataset, progress)
     strange = next((s for s in sides_of(dataset).values() if s.modality != encoder.spec.modality), None)
     if strange is not None:
-        raise BadInput(f"{dataset.whole.source}: a side holds {strange.modality}s, not {encoder.spec.modality}s")
+        raise BadInput(
+            f"{dataset.whole.source}: a side holds {plural(strange.modality)}, not {plural(encoder.spec.modality)}"
+        )
     return side_by_side(dataset, {name: partial(encoder.prepare, progress=progress) for name in sides_of(dataset)})
 
 

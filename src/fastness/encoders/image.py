@@ -115,7 +115,7 @@ class ImageEncoder(Encoder):
 class Images(Modality):
     """Pictures."""
 
-    called, unit = "images", "px"
+    unit = "px"
 
     def choose(self, recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec | None) -> dict[str, Any]:
         """Choose the size by the pictures' own, the width by the device."""

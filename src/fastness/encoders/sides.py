@@ -17,6 +17,7 @@ from fastness.core.errors import BadInput
 from fastness.core.recipe import Recipe
 from fastness.data import Dataset
 from fastness.data.items import Items, Progress
+from fastness.data.show import plural
 from fastness.data.sides import SideItems, side_by_side, sides_of, stacked
 from fastness.encoders.encoder import MODALITIES, Encoder, Files, Modality, Spec, build, modality, read_spec
 
@@ -169,8 +170,6 @@ class SidesEncoder(Encoder):
 class Sides(Modality):
     """Columns that describe the same thing."""
 
-    called = "things with several sides"
-
     def choose(self, recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec | None) -> dict[str, Any]:
         """Sides of one modality are chosen as that modality's; else every side for itself, and a common width."""
         sides = sides_of(dataset)
@@ -178,7 +177,9 @@ class Sides(Modality):
         if _alike(dataset):
             return modality(first.modality).choose(recipe, stacked(dataset), device, init)
         if init is not None and not isinstance(init, SidesSpec):
-            raise BadInput(f"--init: an encoder of {init.modality}s has one side; these things have {len(sides)}")
+            raise BadInput(
+                f"--init: an encoder of {plural(init.modality)} has one side; these things have {len(sides)}"
+            )
         for name in ("size", "stem", "network", "compile"):
             if getattr(recipe, name):
                 raise BadInput(f"--{name} means nothing for encoders with a side each; drop it")

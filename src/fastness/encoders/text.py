@@ -78,7 +78,7 @@ class TextEncoder(Encoder):
 class Texts(Modality):
     """Sentences and short documents."""
 
-    called, unit = "texts", "tokens"
+    unit = "tokens"
 
     def choose(self, recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec | None) -> dict[str, Any]:
         """Choose a small transformer, and as many tokens as nearly all texts have words."""

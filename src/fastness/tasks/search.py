@@ -71,6 +71,8 @@ def search(bundle: Bundle | str | Path, data: Any, query: str | Path, k: int = 1
     if not isinstance(bundle, Bundle):
         bundle = load(bundle)
     item, wanted = bundle.ask(str(query))
+    side, _ = bundle.encoder.meant(str(query))
+    asked = as_seen(item, bundle.modality if side is None else bundle.of_side(side).modality)
     embedded = bundle.embed_dataset(bundle.open(data, **columns))
     scores, rows = VectorIndex(embedded.vectors).search(wanted, k)
     manifest = embedded.dataset.manifest
@@ -85,11 +87,11 @@ def search(bundle: Bundle | str | Path, data: Any, query: str | Path, k: int = 1
         for score, row in zip(scores[0], rows[0], strict=True)
         if row >= 0
     ]
-    return Answers(str(query), as_seen(item), hits, embedded.dataset)
+    return Answers(str(query), asked, hits, embedded.dataset)
 
 
 def _text(dataset: Dataset, row: int) -> str | None:
-    seen = shown(dataset, row) if dataset.modality != "image" else None
+    seen = shown(dataset, row)
     return seen if isinstance(seen, str) else None
 
 

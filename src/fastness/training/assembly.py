@@ -16,6 +16,7 @@ from fastness.core.recipe import Recipe
 from fastness.core.seeds import derive
 from fastness.data import Dataset
 from fastness.data.items import Items, Progress
+from fastness.data.show import plural
 from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, ready
 from fastness.encoders.batch_norm import synchronise
@@ -140,7 +141,9 @@ def refuse_unfit(recipe: Recipe, part: Dataset, init: Bundle | None, module: nn.
     if recipe.effective_batch and recipe.effective_batch > len(part):
         raise BadInput(f"--effective-batch {recipe.effective_batch} is more than the {len(part)} items")
     if init is not None and init.modality not in (part.modality, *(side.modality for side in sides_of(part).values())):
-        raise BadInput(f"--init {recipe.init}: an encoder of {init.modality}s cannot start on {part.modality}s")
+        raise BadInput(
+            f"--init {recipe.init}: an encoder of {plural(init.modality)} cannot start on {plural(part.modality)}"
+        )
     if init is None:
         spec = modality(part.modality).draft(recipe, part)
     else:

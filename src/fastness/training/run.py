@@ -18,6 +18,7 @@ from fastness.core.files import disk_errors
 from fastness.core.recipe import Recipe
 from fastness.data import open_data
 from fastness.data.items import Items
+from fastness.data.show import plural
 from fastness.encoders import modality
 from fastness.training import checkpoint, plan
 from fastness.training.assembly import assemble, fitted, make_loop, refuse_few, refuse_unfit
@@ -198,7 +199,7 @@ def _words(asked: Recipe, recipe: Recipe, items: Items, device: torch.device) ->
     bad, kind = len(items.dataset.quarantine), modality(items.dataset.modality)
     picked = ", ".join(f"{name.replace('_', '-')} {getattr(recipe, name)}" for name in chosen)
     lines = [
-        f"{recipe.method} on {len(items):,} {kind.called}"
+        f"{recipe.method} on {len(items):,} {plural(items.dataset.modality)}"
         + (f" of {recipe.size} {kind.unit}" if recipe.size and kind.unit else "")
         + f", {recipe.encoder}, {device.type}"
         + (f" ({bad} quarantined, see quarantine.csv)" if bad else "")

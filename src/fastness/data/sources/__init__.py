@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry
 from fastness.data.dataset import Dataset
+from fastness.data.show import plural
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _names(column: str | None) -> list[str]:
 
 
 def _open(data: Any, columns: Columns) -> Dataset:
-    name = str(data)
+    name = str(data)[:200] if isinstance(data, str | Path) else f"a {type(data).__name__}"
     if isinstance(data, str):
         data = Path(data).expanduser()
     for kind in SOURCES:
@@ -145,7 +146,7 @@ def _open(data: Any, columns: Columns) -> Dataset:
         if source.accepts(data, columns):
             opened = source.open(data, columns)
             if not len(opened):
-                raise BadInput(f"{name[:200]}: {_empty(opened)}")
+                raise BadInput(f"{name}: {_empty(opened)}")
             _refuse_unheard(name, kind, opened, columns)
             return opened
     if isinstance(data, Path) and not data.exists():
@@ -153,8 +154,7 @@ def _open(data: Any, columns: Columns) -> Dataset:
             f"{name}: no such file or folder, and no known set of that name (digits, cifar10, fashion-mnist)"
         )
     raise BadInput(
-        f"{name[:200]}: cannot be opened as data; "
-        "give a folder, zip, tar, npy, npz, Parquet, IDX, text, CSV or JSONL file"
+        f"{name}: cannot be opened as data; give a folder, zip, tar, npy, npz, Parquet, IDX, text, CSV or JSONL file"
     )
 
 
@@ -171,12 +171,13 @@ def _refuse_unheard(name: str, kind: str, opened: Dataset, columns: Columns) -> 
         if value not in (None, "none") and there is None:
             raise BadInput(f"{name}: --{option} {value} means nothing for this kind of data ({kind}); drop it")
     if columns.wanted not in (None, opened.modality):
-        raise BadInput(f"{name}: holds {opened.modality}s, not {columns.wanted}s; give other data, or name the column")
+        held, wanted = plural(opened.modality), plural(columns.wanted or "")
+        raise BadInput(f"{name}: holds {held}, not {wanted}; give other data, or name the column")
 
 
 def _empty(opened: Dataset) -> str:
     """Say why a data set holds nothing."""
-    called = {"image": "pictures", "text": "texts"}.get(opened.modality, "rows")
+    called = plural(opened.modality)
     if opened.quarantine:
         first = opened.quarantine[0]
         return f"no usable {called}; {len(opened.quarantine)} unreadable, e.g. {first.name}: {first.reason}"
