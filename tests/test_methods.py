@@ -19,7 +19,7 @@ from fastness.encoders import build
 from fastness.encoders.image import ImageSpec
 from fastness.losses.nt_xent import info_nce
 from fastness.methods import METHODS, Known, Method
-from fastness.methods.momentum import Queue, follow, frozen_copy, rising
+from fastness.methods.momentum import Queue, Teacher, rising
 from fastness.views import VIEWS
 
 # Strict: whoever mends the bug is told to take the mark away.
@@ -178,13 +178,25 @@ def test_the_teacher_follows_by_the_formula(name: str, expected: Any, progress: 
         torch.testing.assert_close(new, m * old + (1 - m) * own)
 
 
-def test_a_frozen_copy_is_apart_and_equal() -> None:
+def test_a_teacher_is_apart_and_equal() -> None:
     net = nn.Linear(3, 2)
-    twin = frozen_copy(net)
-    assert torch.equal(twin.weight, net.weight) and twin.weight is not net.weight
-    assert not any(p.requires_grad for p in twin.parameters()) and net.weight.requires_grad
-    follow(twin, nn.Linear(3, 2), 1.0)
-    assert torch.equal(twin.weight, net.weight)
+    teacher = Teacher(net)
+    (weight, bias), x = teacher.parameters(), torch.randn(5, 3)
+    assert (
+        torch.equal(weight, net.weight)
+        and weight is not net.weight
+        and set(teacher.state_dict()) == {"0.weight", "0.bias"}
+    )
+    assert not weight.requires_grad and not bias.requires_grad and net.weight.requires_grad
+    assert (
+        torch.equal(teacher.of_views([x, -x]), torch.stack([net(x), net(-x)], 1))
+        and not teacher.of_views([x]).requires_grad
+    )
+    before = weight.clone()
+    with torch.no_grad():
+        net.weight.add_(1)
+    teacher.follow(1.0)
+    assert torch.equal(weight, before)
 
 
 def test_momentum_rises_on_a_cosine() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -176,8 +176,8 @@ class Method(nn.Module):
         return self.encoder.of_views(views)
 
 
-def on_views(module: nn.Module, vectors: torch.Tensor) -> torch.Tensor:
-    """Return the module's output for ``[B, V, D]``, all at once, as ``[B, V, E]``."""
+def on_views(module: Callable[[torch.Tensor], torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+    """Return what a module (or function of rows) makes for ``[B, V, D]``, all at once, as ``[B, V, E]``."""
     out: torch.Tensor = module(vectors.flatten(0, 1))
     return out.view(*vectors.shape[:2], -1)
 

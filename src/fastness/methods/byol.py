@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from fastness.core.options import Option
 from fastness.encoders import Encoder
@@ -17,7 +16,7 @@ from fastness.encoders.heads import mlp
 from fastness.losses.regression import cosine_regression
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome, scarce
-from fastness.methods.momentum import follow, frozen_copy, rising
+from fastness.methods.momentum import Teacher, rising
 
 
 @METHODS.register("byol")
@@ -44,15 +43,13 @@ class BYOL(Method):
         hidden, out = self.settings["hidden"], self.settings["projection"]
         self.projector = mlp(encoder.dim, hidden, out)
         self.predictor = mlp(out, hidden, out)
-        self.teacher = frozen_copy(nn.Sequential(self.encoder, self.projector))
+        self.teacher = Teacher(self.encoder, self.projector)
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:
         """See `Method.represent`."""
         features = self.encode(views)
         prediction = on_views(self.predictor, on_views(self.projector, features))
-        with torch.no_grad():
-            target = torch.stack(self.teacher(torch.cat(list(views))).chunk(len(views)), 1)
-        return {"prediction": prediction, "target": target, "features": features.detach()}
+        return {"prediction": prediction, "target": self.teacher.of_views(views), "features": features.detach()}
 
     def compare(self, found: Found, known: Known) -> Outcome:
         """See `Method.compare`."""
@@ -61,5 +58,4 @@ class BYOL(Method):
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow, ever more slowly."""
-        momentum = rising(self.settings["momentum"], progress)
-        follow(self.teacher, nn.Sequential(self.encoder, self.projector), momentum)
+        self.teacher.follow(rising(self.settings["momentum"], progress))

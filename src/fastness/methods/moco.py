@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from fastness.core import distributed
 from fastness.core.options import Option
@@ -19,7 +18,7 @@ from fastness.losses.nt_xent import info_nce
 from fastness.losses.precision import normalised
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, on_views, outcome, scarce
-from fastness.methods.momentum import Queue, follow, frozen_copy
+from fastness.methods.momentum import Queue, Teacher
 
 
 @METHODS.register("moco")
@@ -45,15 +44,13 @@ class MoCo(Method):
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
         self.head = mlp(encoder.dim, self.settings["hidden"], self.settings["projection"])
-        self.teacher = frozen_copy(nn.Sequential(self.encoder, self.head))
+        self.teacher = Teacher(self.encoder, self.head)
         self.queue = Queue(self.settings["queue"], self.settings["projection"])
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:
         """See `Method.represent`."""
         features = self.encode(views)
-        with torch.no_grad():
-            keys = normalised(self.teacher(torch.cat(list(views))))
-        keys = torch.stack(keys.chunk(len(views)), 1)
+        keys = on_views(normalised, self.teacher.of_views(views))
         return {"query": on_views(self.head, features), "key": keys, "features": features.detach()}
 
     def compare(self, found: Found, known: Known) -> Outcome:
@@ -66,4 +63,4 @@ class MoCo(Method):
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""
-        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.settings["momentum"])
+        self.teacher.follow(self.settings["momentum"])

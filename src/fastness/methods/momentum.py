@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -11,23 +12,29 @@ from torch import nn
 from fastness.losses.pairs import NOBODY
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """Return a copy that gets no gradients."""
-    twin = copy.deepcopy(module)
-    for parameter in twin.parameters():
-        parameter.requires_grad_(False)
-    return twin
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move the teacher's parameters towards the student's: ``t = m t + (1 - m) s``.
+class Teacher(nn.Sequential):
+    """Copies of an encoder and a head that get no gradients and slowly follow them.
 
     Batch statistics are the teacher's own, gathered in its own forward passes.
     """
-    ours: list[torch.Tensor] = list(teacher.parameters())
-    theirs = [p.detach() for p in student.parameters()]
-    torch._foreach_lerp_(ours, theirs, 1 - momentum)
+
+    def __init__(self, *students: nn.Module) -> None:
+        super().__init__(*copy.deepcopy(students))
+        self._students = students  # in a tuple, so that they are not parts of the teacher
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+
+    @torch.no_grad()
+    def of_views(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return what it says of each view, ``[B, V, D]``."""
+        return torch.stack(self(torch.cat(list(views))).chunk(len(views)), 1)
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Move its parameters towards the students': ``t = m t + (1 - m) s``."""
+        ours: list[torch.Tensor] = list(self.parameters())
+        theirs = [p.detach() for student in self._students for p in student.parameters()]
+        torch._foreach_lerp_(ours, theirs, 1 - momentum)
 
 
 def rising(start: float, progress: float) -> float:
