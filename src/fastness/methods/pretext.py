@@ -61,7 +61,7 @@ class Denoise(Pretext):
         "say a damaged text again from its vector alone",
         "Wang et al. 2021 (TSDAE), arXiv 2104.06979",
         "one forward and backward, and those of a decoder of one layer",
-        "no labels, texts of a domain, a pretrained transformer; slower than simclr, often better on domain text",
+        "no labels, texts of a domain, a transformer that has not learnt to compare sentences; slower than simclr",
     )
     defaults = Defaults()
     task = "denoise"
