@@ -110,7 +110,7 @@ def main() -> None:
         for row in found:
             lost, blindly = (row[f"points lost by choosing {way}"] for way in ("with it", "blindly"))
             agrees = f"{row['spearman']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-            text = f"{agrees}; costs {lost:.1f} points of {blindly:.1f}"
+            text = f"{agrees}; choosing by it costs {lost:.1f} points, blindly {blindly:.1f}"
             asks.append(common.ask(f"{name}: {row['figure']} agrees with labels", "to be stated", text, None))
     common.save("label_free" + ("_quick" if quick else ""), rows, asks)
 
