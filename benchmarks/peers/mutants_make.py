@@ -42,6 +42,14 @@ def bare(code):
     return ast.dump(Bare().visit(ast.parse(code)))
 
 
+def changes(code, mutant):
+    """Return whether a mutant is a program, and does something else."""
+    try:
+        return bare(mutant) != bare(code)
+    except SyntaxError:  # the star before arguments that must be named is taken for a product
+        return False
+
+
 def places(path):
     """Return the mutations of a file by the line and column where they stand."""
     code = path.read_text()
@@ -69,7 +77,7 @@ def main():
         name, number = lots.choice(kinds)
         code = path.read_text()
         mutant = mutate_code(code, get_operator(name)(), number)
-        if mutant is None or bare(mutant) == bare(code):
+        if mutant is None or not changes(code, mutant):
             continue
         chosen.append({"file": str(path), "line": line, "operator": name, "code": mutant})
         if len(chosen) == count:
