@@ -51,7 +51,11 @@ def copied(place: Path) -> Path:
 
 def surroundings(place: Path) -> dict[str, Any]:
     """Return how tests run in a copy: its package comes before the installed one."""
-    further = {"PYTHONPATH": str(place / "src"), "OMP_NUM_THREADS": "1", "FASTNESS_DATA": str(common.DATA)}
+    further = {
+        "PYTHONPATH": f"{place / 'src'}{os.pathsep}{common.PEERS}",
+        "OMP_NUM_THREADS": "1",
+        "FASTNESS_DATA": str(common.DATA),
+    }
     return {"cwd": place, "env": {**os.environ, **further}}
 
 
@@ -61,7 +65,7 @@ def tests_of_lines(folder: Path, place: Path) -> dict[str, dict[int, Tests]]:
     if not path.exists():
         report, around = folder / "suite.xml", surroundings(place)
         for words in (
-            ["run", "-m", "pytest", f"--junitxml={report}"],
+            ["run", "-m", "pytest", "-p", "contexts", f"--junitxml={report}"],
             ["combine"],
             ["json", "-o", folder / "share.json"],
         ):
