@@ -14,7 +14,7 @@ from PIL import Image
 
 import fastness as fs
 from conftest import PIXELS, Ended, installed, write_classes, write_pictures
-from fastness.cli.recipe import _CHANGES, _FIELDS
+from fastness.cli.recipe import _CHANGES, _FIELDS, read
 from fastness.core.recipe import Recipe
 from fastness.evaluation import evidence
 
@@ -220,3 +220,12 @@ def test_each_field_of_a_recipe_is_one_option():
             continue  # of the options of methods
         said = str(Recipe.model_fields[name].annotation)
         assert kind.__name__ in said or (kind is str and "Literal" in said), name
+
+
+def test_options_override_a_recipe_file_however_the_loss_is_said(tmp_path: Path) -> None:
+    for saved in ("loss: decoupled", "options: {loss: decoupled, projection: 8}"):
+        (tmp_path / "recipe.yaml").write_text(f"data: digits\n{saved}\n")
+        for asked in ({"loss": "sigmoid"}, {"options": {"loss": "sigmoid"}}):
+            data, made = read(str(tmp_path / "recipe.yaml"), dict(asked), None)
+            assert data == "digits" and made.options["loss"] == "sigmoid"
+            assert ("projection" in made.options) == ("projection" in saved)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from fastness.core.registry import Registry
+
 LOSS = '''
 import torch
 from fastness.core.options import Option
@@ -49,3 +51,18 @@ def test_a_new_loss_is_one_file_and_is_trained_from_the_command_line(tmp_path):
     assert losses[1] - losses[0] == pytest.approx(0.3, abs=0.01)
     wrong = fastness("train", "digits", *small, "--loss", "max-margin", "--option", "gap=3", "--out", "other")
     assert wrong.returncode == 2 and "gap = 3" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_name_that_is_taken_or_never_registered_is_said() -> None:
+    things: Registry[type] = Registry("thing", "fastness.core", {"absent": "errors"})
+
+    def defined(place: str) -> type:
+        return things.register("one")(type("One", (), {"__module__": place}))
+
+    first = defined("a")
+    again = defined("a")  # as when the cell of a notebook is run twice
+    assert first is not again and things.get("one") is again
+    with pytest.raises(ValueError, match="two things are registered as thing 'one'"):
+        defined("b")
+    with pytest.raises(LookupError, match=r"fastness.core.errors registers no thing 'absent'"):
+        things.get("absent")

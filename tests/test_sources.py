@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from conftest import LABELS, PIXELS, idx, tar_folder, write_classes, write_parquet, zip_folder
+from conftest import LABELS, PIXELS, idx, tar_folder, write_classes, write_parquet, write_pictures, zip_folder
 from fastness.core.errors import BadInput
 from fastness.data import Dataset, open_data
 from fastness.data.decode import decode
+from fastness.data.manifest import printable
+from fastness.data.show import as_seen, plural
 
 
 def read(dataset: Dataset) -> np.ndarray:
@@ -294,3 +296,20 @@ def test_shared_data(
     assert len(opened) == items and not opened.quarantine
     assert len(opened.class_names) == classes
     assert opened.manifest.summary()["splits"] == splits
+
+
+def test_what_is_in_memory_is_named_by_its_type_not_by_its_bytes(tmp_path: Path) -> None:
+    write_pictures(tmp_path, PIXELS[:1])
+    data = [next(tmp_path.iterdir()).read_bytes()] * 50
+    with pytest.raises(BadInput, match=r"^a list: holds pictures, not texts") as refusal:
+        open_data(data, modality="text")
+    assert len(str(refusal.value)) < 200
+
+
+def test_an_item_is_seen_as_its_modality_says() -> None:
+    assert as_seen("two\nlines", "text") == printable("two\nlines")
+    assert as_seen({"age": 30, "job": None}, "table") == "age: 30; job: "
+    assert as_seen(PIXELS[0], "image").size == PIXELS[0].shape[1::-1]
+    assert as_seen(b"rubbish", "image").size == (1, 1)
+    assert as_seen(b"RIFF", "sound") == "(sound)"
+    assert plural("table") == "rows" and plural("sound") == "sound items"

@@ -1,7 +1,8 @@
-"""Training as a Python programmer calls it: every field of the recipe by its name."""
+"""The Python face: ``fs.train``, and where all else lies, which is imported with what it needs when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from fastness.bundle import load
+    from fastness.bundle.adopt import adopt
+    from fastness.data import open_data
+    from fastness.evaluation.evaluate import evaluate
+    from fastness.evaluation.side_by_side import compare
+    from fastness.tasks.search import search
     from fastness.training.run import Run
+
+_WHERE = {
+    "adopt": "fastness.bundle.adopt",
+    "compare": "fastness.evaluation.side_by_side",
+    "evaluate": "fastness.evaluation.evaluate",
+    "load": "fastness.bundle",
+    "open_data": "fastness.data",
+    "search": "fastness.tasks.search",
+}
+__all__ = ["adopt", "compare", "evaluate", "load", "open_data", "search", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'fastness' has no attribute '{name}'")
+    return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 def new_run_folder(method: str) -> Path:

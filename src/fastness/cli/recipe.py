@@ -90,6 +90,8 @@ def read(data: str, asked: dict[str, Any], schema: Path | None) -> tuple[str, Re
     for name in _CHANGES:
         if isinstance(saved.get(name), dict) and name in asked:
             asked[name] = {**saved[name], **asked[name]}
+    if "loss" in asked.get("options", {}):
+        saved.pop("loss", None)  # the same, said otherwise
     return data, Recipe.parse({**saved, **asked}, "options" if not saved else "recipe and options")
 
 

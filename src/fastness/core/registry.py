@@ -29,10 +29,14 @@ class Registry(Generic[T]):
         self._things: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that enters its subject under ``name``."""
+        """Return a decorator that enters its subject under ``name``; said again, the same definition replaces itself.
+
+        Raises:
+            ValueError: from the decorator, if something else has that name.
+        """
 
         def enter(thing: T) -> T:
-            if name in self._things and self._things[name] is not thing:
+            if name in self._things and _origin(self._things[name]) != _origin(thing):
                 raise ValueError(f"two things are registered as {self.kind} '{name}'; rename one")
             self._things[name] = thing
             return thing
@@ -61,3 +65,9 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules or name in self._things
+
+
+def _origin(thing: object) -> tuple[str, str]:
+    """Return where a thing was defined: run again, as in a notebook, the same place defines it anew."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return str(thing.__module__), str(named.__qualname__)
