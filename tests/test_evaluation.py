@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -94,6 +95,15 @@ def test_the_page_is_whole_in_itself(report):
         assert m.name in page and m.protocol.split(",")[0] in page
     for outside in ('src="http', 'href="http', "<script", "@import"):
         assert outside not in page
+
+
+def test_the_first_screen_shows_what_each_check_calls_its_headline(report):
+    first = re.findall(r'class="tile".*?</b>(.*?)<br>', report.html.read_text())
+    measured = {m.name for m in report.evidence.measurements}
+    assert first[:2] == ["knn.accuracy", "linear.accuracy"] and set(first) < measured
+    assert "calibration.scaled.ece" in first and "calibration.raw.ece" in measured - set(first)
+    patterns = [(name, pattern) for name in CHECKS for pattern in CHECKS.get(name).headline]
+    assert all(pattern.startswith(f"{name}.") for name, pattern in patterns)
 
 
 def test_the_parts_never_share_an_item_and_splits_are_respected(run):

@@ -240,6 +240,25 @@ def test_a_time_budget_becomes_steps_and_leaves_the_start_as_it_was(images, tmp_
     assert not loop.optimizer.state
 
 
+@pytest.mark.parametrize(
+    ("asked", "has"),
+    [({"method": "simclr"}, True), ({"method": "simclr", "options": {"loss": "triplet"}}, False),
+     ({"method": "siamese"}, False), ({"method": "siamese", "options": {"loss": "nt-xent"}}, True),
+     ({"method": "byol"}, False), ({"method": "supervised"}, False), ({"method": "moco"}, True)],
+)  # fmt: skip
+def test_a_temperature_is_refused_where_it_would_change_nothing(images, asked, has):
+    """And a complete recipe can be asked for again."""
+    recipe = plan.complete(Recipe.parse({**TINY, **asked}), images.dataset, CPU)
+    assert (recipe.temperature is not None) == has
+    assert plan.complete(recipe, images.dataset, CPU) == recipe
+    if has:
+        asked = Recipe.parse({**TINY, **asked, "temperature": 0.3})
+        assert plan.complete(asked, images.dataset, CPU).temperature == 0.3
+    else:
+        with pytest.raises(BadInput, match=r"--temperature 0\.3: .*drop it"):
+            plan.complete(Recipe.parse({**TINY, **asked, "temperature": 0.3}), images.dataset, CPU)
+
+
 def test_accumulated_gradients_are_the_mean_of_the_batches(images, tmp_path):
     """Without batch statistics, two accumulated supervised batches of 8 equal the mean gradient."""
     asked = {**TINY, "method": "supervised", "steps": 1, "batch_size": 8, "accumulate": 2, "precision": "float32"}

@@ -1,8 +1,8 @@
 """What the world does to inputs: corruptions in five severities, batched and seeded.
 
 A corruption is a function with the amounts of its severities, registered by its name; a `World` applies those of a
-modality to a `Scene`. The same seed gives the same bytes, on any machine and in any process. A world also hides the
-parts of an item one after the other, by which the report explains similarities.
+modality to a `Scene`. The same seed gives the same bytes in any process (a GPU draws other numbers than a CPU). A world
+also hides the parts of an item one after the other, by which the report explains similarities.
 """
 
 from __future__ import annotations

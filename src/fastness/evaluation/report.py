@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fastness.core.files import write_text
 from fastness.encoders import modality
 from fastness.evaluation import charts, page, sheets
 from fastness.evaluation.answer import statements, weakest
+from fastness.evaluation.checks import CHECKS
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.gate import Verdict
+from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
-
-# What the first screen shows of each check, in this order; all other numbers stand in the last table.
-_TILES = (
-    "answers.",
-    "knn.",
-    "linear.",
-    "zero_shot.",
-    "similarity.",
-    "ranking.encoder.",
-    "retrieval.",
-    "neighbours.map",
-    "clustering.kmeans.a",
-    "calibration.scaled.ece",
-    "selective.coverage@5%",
-    "ood.",
-    "shift.",
-    "corruption.clean.",
-    "corruption.mean.",
-    "corruption.worst.",
-    "geometry.",
-)
-_NO_TILES = ("aupr", "fpr95", "_mass")
 
 
 def write(evidence: Evidence, subject: Subject, verdict: Verdict | None = None, *, examples: bool = True) -> Path:
@@ -54,7 +35,7 @@ def write(evidence: Evidence, subject: Subject, verdict: Verdict | None = None, 
         "unit": modality(subject.bundle.modality).unit,
         "recipe": subject.bundle.recipe,
         "trained_on": subject.bundle.data,
-        "tiles": [m for start in _TILES for m in evidence.find(start) if not m.name.endswith(_NO_TILES)],
+        "tiles": _headline(evidence),
         "few_label": charts.few_label(evidence),
         "corruptions": charts.corruptions(evidence),
         "trust": charts.trust(evidence),
@@ -68,3 +49,9 @@ def write(evidence: Evidence, subject: Subject, verdict: Verdict | None = None, 
     write_text(path, page.render("report.html.j2", **values))
     write_text(path.with_suffix(".md"), page.render("report.md.j2", **values))
     return path
+
+
+def _headline(evidence: Evidence) -> list[Measurement]:
+    """Return what the first screen shows of each check; all other numbers stand in the last table."""
+    patterns = [pattern for name in CHECKS for pattern in CHECKS.get(name).headline]
+    return [m for pattern in patterns for m in evidence.find("") if fnmatchcase(m.name, pattern)]

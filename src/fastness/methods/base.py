@@ -74,6 +74,7 @@ class Defaults:
     """How a method trains best when nothing else is asked.
 
     Attributes:
+        temperature: of the loss; ``None`` where it has none.
         scarce: what holds instead on a CPU, where every second counts, by modality: fields of the recipe, and
             changes to ``views``. For images chosen by `benchmarks/short_schedule.py`.
         together: how many items of one class or group lie side by side in a batch; 1 for no such order.
@@ -83,7 +84,7 @@ class Defaults:
     optimizer: str = "sgd"
     lr: float = 0.06
     weight_decay: float = 5e-4
-    temperature: float = 0.2
+    temperature: float | None = 0.2
     epochs: float = 100
     together: int = 1
     scarce: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -150,6 +151,11 @@ class Method(nn.Module):
     def compare(self, found: Found, known: Known) -> Outcome:
         """Return the loss of what `represent` found; called outside autocast."""
         raise NotImplementedError("abstract: a method defines compare")
+
+    @classmethod
+    def has_temperature(cls, options: Mapping[str, Any]) -> bool:
+        """Return whether a temperature means anything with these options, which need not be valid."""
+        return cls.defaults.temperature is not None
 
     @classmethod
     def check_views(cls, count: int) -> None:

@@ -29,7 +29,7 @@ class BYOL(Method):
         "one forward and backward, one forward of the teacher",
         "no labels; no negatives, so duplicates in the data do no harm",
     )
-    defaults = Defaults(batch_size=256, lr=0.06, scarce=scarce())
+    defaults = Defaults(batch_size=256, lr=0.06, temperature=None, scarce=scarce())
     options: ClassVar[Mapping[str, Option]] = {
         "projection": Option(128, 1, help="length of the projections"),
         "hidden": Option(512, 1, help="width of projector and predictor"),

@@ -68,6 +68,12 @@ class Contrastive(Method):
             del self.scale
             self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
+    @classmethod
+    def has_temperature(cls, options: Mapping[str, Any]) -> bool:
+        """See `Method.has_temperature`; the loss decides."""
+        name = str(options.get("loss", cls.options["loss"].default))
+        return name not in LOSSES or LOSSES.get(name).uses_scale
+
     def _check_temperature(self) -> None:
         moving = [name for name in ("learned_temperature", "temperature_end") if self.settings[name]]
         if len(moving) > 1:

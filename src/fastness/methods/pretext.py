@@ -49,7 +49,7 @@ class Masked(Pretext):
         "one forward and backward of one view, and a layer over the vocabulary",
         "a first stage before contrast, on much text of a domain; its vectors alone compare badly",
     )
-    defaults = Defaults()
+    defaults = Defaults(temperature=None)
     task = "masked"
 
 
@@ -63,5 +63,5 @@ class Denoise(Pretext):
         "one forward and backward, and those of a decoder of one layer",
         "no labels, texts of a domain, a transformer that has not learnt to compare sentences; slower than simclr",
     )
-    defaults = Defaults()
+    defaults = Defaults(temperature=None)
     task = "denoise"

@@ -27,7 +27,7 @@ class Supervised(Method):
         "one forward and backward of one view",
         "labels for all; with --init BUNDLE it is fine-tuning",
     )
-    defaults = Defaults(batch_size=128, lr=0.1, epochs=30)
+    defaults = Defaults(batch_size=128, lr=0.1, temperature=None, epochs=30)
     options: ClassVar[Mapping[str, Option]] = {"smoothing": Option(0.0, 0, 0.99, help="of the labels")}
     needs = ("labels",)
     learning = "logits"

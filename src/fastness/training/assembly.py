@@ -95,7 +95,6 @@ def assemble(items: Items, recipe: Recipe, encoder: Encoder) -> tuple[Method, Vi
 
 
 def _assemble(recipe: Recipe, dataset: Dataset, items: Items | None, encoder: Encoder) -> tuple[Method, Views]:
-    assert recipe.temperature
     kind = METHODS.get(recipe.method)
     views = VIEWS.get(dataset.modality).chosen(recipe.views, kind.views_taken[0], encoder.spec, dataset, items)
     kind.check_views(views.count)
@@ -103,7 +102,7 @@ def _assemble(recipe: Recipe, dataset: Dataset, items: Items | None, encoder: En
         encoder.freeze_all_but(recipe.unfreeze)
     torch.manual_seed(derive(recipe.seed, "heads"))
     classes = len(dataset.class_names) if "labels" in kind.needs else 0
-    return kind(encoder, recipe.temperature, classes, **recipe.options), views
+    return kind(encoder, recipe.temperature or 1.0, classes, **recipe.options), views
 
 
 def refuse_unfit(recipe: Recipe, part: Dataset, init: Bundle | None, module: nn.Module | None) -> None:

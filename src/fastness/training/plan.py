@@ -66,8 +66,10 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     if recipe.weight_decay is None:
         decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": own.get("weight_decay", 0.05)}
         chosen["weight_decay"] = decays[optimizer]
-    if recipe.temperature is None:
-        chosen["temperature"] = usual["temperature"]
+    if METHODS.get(recipe.method).has_temperature(recipe.options):
+        chosen["temperature"] = recipe.temperature or usual["temperature"]
+    elif recipe.temperature is not None:
+        raise BadInput(f"--temperature {recipe.temperature}: --method {recipe.method} so asked for has none; drop it")
     if recipe.precision == "auto":
         chosen["precision"] = "bf16" if fast_bf16(device.type) else "float32"
     options = METHODS.get(recipe.method).options

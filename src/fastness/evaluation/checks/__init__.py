@@ -38,9 +38,12 @@ class Check(ABC):
     Attributes:
         costly: embeds the items many times over, so it runs only when it is asked for.
         needs: what of `Subject.has`; most embed items of their own.
+        headline: names of its measurements that the report's first screen shows, as patterns of `fnmatch`; those of
+            one pattern in the order of their measurement.
     """
 
     costly: ClassVar[bool] = False
+    headline: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset({"encoder"})
 
     def missing(self, subject: Subject) -> str | None:
@@ -52,20 +55,20 @@ class Check(ABC):
         """Measure."""
 
 
+# In the order in which they run, and stand in the report.
 CHECKS: Registry[type[Check]] = Registry(
     "check",
     "fastness.evaluation.checks",
     {
+        "answers": "answers",
         "knn": "knn",
         "linear": "linear",
         "fine_tuned": "fine_tuned",
         "few_label": "few_label",
-        "geometry": "geometry",
-        "stability": "stability",
-        "retrieval": "retrieval",
         "zero_shot": "zero_shot",
         "similarity": "similarity",
         "ranking": "ranking",
+        "retrieval": "retrieval",
         "neighbours": "neighbours",
         "clustering": "clustering",
         "calibration": "calibration",
@@ -76,8 +79,9 @@ CHECKS: Registry[type[Check]] = Registry(
         "domains": "domains",
         "slices": "slices",
         "groups": "groups",
-        "answers": "answers",
         "corruption": "corruption",
+        "geometry": "geometry",
+        "stability": "stability",
     },
 )
 

@@ -15,6 +15,7 @@ class AnswersGiven(Check):
     """Accuracy, and F1 as the plain mean over the classes."""
 
     needs = frozenset()
+    headline = ("answers.*",)
 
     def missing(self, subject: Subject) -> str | None:
         """It wants answers, since a bundle gives none."""

@@ -20,6 +20,7 @@ class Calibration(Check):
     """Expected calibration error, Brier score and likelihood of the probe, as it is and after temperature scaling."""
 
     needs = frozenset({"probabilities"})
+    headline = ("calibration.scaled.ece",)
 
     def run(self, subject: Subject) -> Findings:
         """Measure on the held-out items."""

@@ -25,6 +25,7 @@ class Clustering(Check):
     """k-means and HDBSCAN on the held-out items."""
 
     needs = frozenset({"embeddings"})
+    headline = ("clustering.kmeans.a*",)
 
     def missing(self, subject: Subject) -> str | None:
         """It needs items enough."""

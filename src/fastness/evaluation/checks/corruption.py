@@ -27,6 +27,7 @@ class Corruption(Check):
 
     costly = True
     most = 1000
+    headline = ("corruption.clean.*", "corruption.mean.*", "corruption.worst.*")
 
     def missing(self, subject: Subject) -> str | None:
         """It needs to know what may happen to such items."""

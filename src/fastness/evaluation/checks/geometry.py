@@ -21,6 +21,8 @@ _DRAWS, _SAMPLE = 8, 500
 class Geometry(Check):
     """Measured on random samples of the held-out items, without labels."""
 
+    headline = ("geometry.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It needs nothing but items."""
         return None

@@ -12,6 +12,7 @@ class KNN(Check):
     """Weighted vote of the 20 nearest."""
 
     needs = frozenset({"embeddings"})
+    headline = ("knn.*",)
 
     def run(self, subject: Subject) -> Findings:
         """Classify the held-out items by the fitting items."""

@@ -14,6 +14,7 @@ class Linear(Check):
     """Logistic regression on the frozen features."""
 
     needs = frozenset({"embeddings"})
+    headline = ("linear.*",)
 
     def run(self, subject: Subject) -> Findings:
         """Fit on the fitting items, measure on the held-out ones, and how much more often it is right on the former."""

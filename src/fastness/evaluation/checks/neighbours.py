@@ -14,6 +14,7 @@ class Neighbours(Check):
     """Precision, recall and F1 at 1, 5 and 10, mean average precision, reciprocal rank and nDCG."""
 
     needs = frozenset({"embeddings"})
+    headline = ("neighbours.map",)
 
     def run(self, subject: Subject) -> Findings:
         """Rank the fitting items for each held-out one."""

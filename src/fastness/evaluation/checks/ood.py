@@ -22,6 +22,8 @@ Scores = npt.NDArray[np.float64]
 class OutOfDistribution(Check):
     """AUROC, AUPR and FPR95 of five scores, for every set from outside; outside is positive."""
 
+    headline = ("ood.*.auroc",)
+
     def missing(self, subject: Subject) -> str | None:
         """It wants a set from outside."""
         return None if subject.outside else "needs items of another kind (--ood DATA)"

@@ -17,6 +17,8 @@ from fastness.metrics.retrieval import ranking
 class Ranking(Check):
     """nDCG, mean average precision, recall and reciprocal rank: of the encoder, and by the words in common."""
 
+    headline = ("ranking.encoder.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It wants queries and judgements."""
         payloads = subject.unfitted.payloads

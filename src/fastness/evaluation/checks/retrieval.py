@@ -19,6 +19,8 @@ _DEPTHS = (1, 5, 10)
 class Retrieval(Check):
     """Recall at 1, 5 and 10, each way between every two sides."""
 
+    headline = ("retrieval.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It compares sides."""
         return None if len(subject.sides) > 1 else "needs things with several sides (--image A --text B, --text A,B)"

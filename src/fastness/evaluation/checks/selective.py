@@ -22,6 +22,7 @@ class Selective(Check):
     """Area under risk and coverage, and how much can be answered with 1, 5 and 10% of errors."""
 
     needs = frozenset({"probabilities"})
+    headline = ("selective.coverage@5%",)
 
     def run(self, subject: Subject) -> Findings:
         """Measure the probe on the held-out items."""

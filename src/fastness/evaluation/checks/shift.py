@@ -21,6 +21,8 @@ class Shift(Check):
     The probe is fitted on the first set alone. Classes are the same by name; items of others are left out.
     """
 
+    headline = ("shift.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It wants a second set, with labels that name our classes."""
         for name, items in subject.shifted.items():

@@ -16,6 +16,8 @@ _RESAMPLES = 1000
 class Similarity(Check):
     """Spearman's rank correlation of cosine and score, with a bootstrap interval over the pairs."""
 
+    headline = ("similarity.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It wants pairs with scores."""
         scores = subject.unfitted.manifest.scores

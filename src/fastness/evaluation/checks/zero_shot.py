@@ -14,6 +14,8 @@ from fastness.metrics.intervals import wilson
 class ZeroShot(Check):
     """Embeds the classes' names as texts and gives each item the nearest."""
 
+    headline = ("zero_shot.*",)
+
     def missing(self, subject: Subject) -> str | None:
         """It wants an encoder of texts beside one of something else, and labels to measure by."""
         kinds = {bundle.modality for bundle, _ in subject.sides.values()}
