@@ -151,6 +151,14 @@ def test_labels_that_do_not_fit_are_refused(labels: object) -> None:
         open_data((PIXELS, labels))
 
 
+def test_a_list_is_texts_where_texts_are_wanted() -> None:
+    opened = open_data((["one text", "another"], ["b", "a"]), modality="text")
+    assert opened.modality == "text" and [opened.payloads.read(row) for row in opened.rows] == ["one text", "another"]
+    assert opened.labels is not None and opened.labels.tolist() == [1, 0] and opened.class_names == ("a", "b")
+    with pytest.raises(BadInput, match=r"item 1: .*leave it out"):
+        open_data(["one text", ""], modality="text")
+
+
 def test_lists_of_paths_bytes_and_pictures(folder: Path) -> None:
     paths = sorted(folder.rglob("*.png"))
     as_folder = open_data(folder)

@@ -78,6 +78,7 @@ class ContrastiveEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             ValueError: an array is not what scikit-learn accepts.
         """
         from fastness.core.recipe import Recipe
+        from fastness.data.sources.arrays import labelled
         from fastness.encoders import modality
         from fastness.methods import METHODS
         from fastness.training.progress import Display
@@ -97,7 +98,7 @@ class ContrastiveEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         recipe = Recipe.parse({"method": self.method, "encoder": self.encoder, "seed": seed, **asked}, "parameters")
         dataset = modality(_kind(X)).dataset(X)
         if y is not None and self.method != "auto" and METHODS.get(self.method).needs:
-            dataset = _labelled(dataset, y)
+            dataset = labelled(dataset, y, "y")
         with tempfile.TemporaryDirectory() as folder:
             made = train(dataset, recipe, Path(folder) / "run", display=Display(quiet=True))
             self._take(_packed(made.bundle))
@@ -168,15 +169,6 @@ def _kind(X: Any) -> str:
 
 def _of_mappings(X: Any) -> bool:
     return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
-
-
-def _labelled(dataset: Any, y: Any) -> Any:
-    from dataclasses import replace
-
-    from fastness.data.sources.arrays import encode_labels
-
-    numbers, names = encode_labels(y, len(dataset.whole), "y")
-    return replace(dataset, whole=replace(dataset.whole, labels=numbers, class_names=names))
 
 
 def _packed(folder: Path) -> bytes:

@@ -100,8 +100,8 @@ def open_data(
     Args:
         data: a folder, zip, tar, ``.npy``, ``.npz``, Parquet or IDX file (or a folder of such files), a text, CSV, TSV
             or JSON-lines file, the name of a known set (``digits``, ``cifar10``, ``fashion-mnist``), a uint8 array
-            ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, a pair ``(array, labels)``, a list of arrays, pictures
-            or paths, a data frame, or a map-style torch dataset.
+            ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, a list of arrays, pictures or paths, of texts with
+            ``modality="text"``, a pair of these and labels, a data frame, or a map-style torch dataset.
         image, text: the column with the items. Several (``text="question,answer"``, or one of each) are sides of the
             same thing.
         row: the columns that together are a row of a table, with commas between, or ``rest`` for all that mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
+from fastness.data.text import dataset_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class ListPayloads:
 
 @SOURCES.register("arrays")
 class ArraySource:
-    """Opens arrays, tensors, ``(array, labels)`` pairs, and lists of arrays, pictures or paths."""
+    """Opens arrays, tensors, lists of arrays, pictures, paths or, where they are wanted, texts; and pairs of these and
+    labels."""
 
     def accepts(self, data: Any, columns: Columns) -> bool:
         """Arrays, tensors, lists, and pairs of an array and labels."""
@@ -59,6 +61,8 @@ class ArraySource:
             labels = None if columns.label == "none" else labels
         if _is_tensor(data):
             data = data.detach().cpu().numpy()
+        if columns.wanted == "text":
+            return labelled(dataset_of(data), labels, "list")
         if isinstance(data, np.ndarray) and data.dtype != object:
             return from_pixels(data, labels, "array")
         items = [_item(item, i) for i, item in enumerate(data)]
@@ -69,6 +73,12 @@ class ArraySource:
             source="list",
         )
         return Dataset.of(manifest, ListPayloads(items))
+
+
+def labelled(dataset: Dataset, labels: Any, source: str) -> Dataset:
+    """Return a whole data set with labels; see `encode_labels`."""
+    numbers, names = encode_labels(labels, len(dataset.whole), source)
+    return replace(dataset, whole=replace(dataset.whole, labels=numbers, class_names=names))
 
 
 def from_pixels(
