@@ -30,7 +30,7 @@ from fastness.core.files import write_json
 ROOT = common.HERE.parent
 ROOMS = ("losses", "metrics", "evaluation", "training")
 COUNT, QUICK, SEED = 200, 10, 0
-AT_MOST = 60.0  # seconds of tests a mistake, as they took in the whole suite
+AT_MOST = 30.0  # seconds of tests a mistake, as they took in the whole suite
 Tests = list[tuple[float, str]]
 
 
@@ -132,7 +132,7 @@ def judged(mutant: dict[str, Any], tests: list[str], place: Path) -> dict[str, A
     (place / file).write_text(mutant["code"])
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *tests]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=5 * AT_MOST, **surroundings(place))
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10 * AT_MOST, **surroundings(place))
         killed, said = run.returncode != 0, [line for line in run.stdout.splitlines() if line.startswith("FAILED")]
         found["by"] = said[0] if said else ""
     except subprocess.TimeoutExpired:

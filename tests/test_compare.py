@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 import fastness as fs
 from fastness.core.files import sha256_file
@@ -22,7 +23,7 @@ from fastness.evaluation import slices
 from fastness.evaluation.compare import compare
 from fastness.evaluation.gate import Policy, judge, read_policy
 from fastness.evaluation.measurement import Measurement
-from fastness.metrics.intervals import chance_of_drop, paired_shares
+from fastness.metrics.intervals import chance_of_drop, paired_shares, wilson
 
 COLUMNS = {
     "brightness": np.array([10.0, 50.0, np.nan, 30.0]),
@@ -212,11 +213,88 @@ def test_chance_of_a_drop() -> None:
     assert chance_of_drop([0, 0]) == 1.0
     assert chance_of_drop([-0.5] * 3) == 1 / 8 and chance_of_drop([0.5]) == 0.5
     assert chance_of_drop([-0.1, -0.1 - 1e-9]) == 1 / 4  # two drops that are all but equal prove little
+    assert chance_of_drop([-0.5, -0.5, 0, 0]) == 1 / 4  # nor do two among others that stayed
     rng = np.random.default_rng(0)
     found = [chance_of_drop(rng.choice([-1, 0, 1], size=200, p=[0.1, 0.8, 0.1])) for _ in range(1000)]
     assert 0.02 < np.mean(np.array(found) < 0.05) < 0.06
     found = [chance_of_drop(rng.normal(size=30)) for _ in range(1000)]
     assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
+
+
+def figures(tmp_path: Path, called: str, *values: tuple[float, float, float], better: str = "higher") -> Any:
+    """Write evidence of numbers without outcomes of single items."""
+    made = evidence(tmp_path / called, np.array([True, False]))
+    measurements = [
+        Measurement(f"f.{i}", value, low, high, "draws", 10 + i, "share", "", "", better=better)
+        for i, (value, low, high) in enumerate(values)
+    ]
+    lines = [json.dumps(m.to_dict()) for m in measurements]
+    (made.folder / "measurements.jsonl").write_text("\n".join(lines) + "\n")
+    return sealed(made.folder)
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_figures_without_items_add_their_intervals_as_independent(better: str, level: float, tmp_path: Path) -> None:
+    """Like standard errors, each side for itself; a figure that is sure changes for sure."""
+    one = figures(tmp_path, "a", (0.5, 0.4, 0.7), (0.5, 0.5, 0.5), (0.3, 0.3, 0.3), better=better)
+    other = figures(tmp_path, "b", (0.6, 0.55, 0.8), (0.6, 0.6, 0.6), (0.3, 0.3, 0.3), better=better)
+    first, sure, same = compare(one, other, [], level).differences[:3]
+    times = norm.ppf(0.5 + level / 2) / norm.ppf(0.975)
+    down, up = math.hypot(0.05, 0.2), math.hypot(0.2, 0.1)
+    assert (first.low, first.high) == pytest.approx((0.1 - times * down, 0.1 + times * up))
+    assert (first.after_low, first.after_high) == pytest.approx((0.6 - times * 0.05, 0.6 + times * 0.2))
+    falls, rises = norm.cdf(0.1 / (up / 1.959964)), norm.cdf(-0.1 / (down / 1.959964))
+    expected = (rises, falls) if better == "lower" else (falls, rises)
+    assert (first.p_worse, first.p_better) == pytest.approx(expected, abs=1e-6)
+    assert first.n == 10 and not first.paired
+    assert (sure.p_worse, sure.p_better) == ((0.0, 1.0) if better == "lower" else (1.0, 0.0))
+    assert (same.p_worse, same.p_better, same.gain) == (1.0, 1.0, 0.0)
+
+
+def test_differences_of_scores_have_the_intervals_of_their_mean(tmp_path: Path) -> None:
+    """Where outcomes are no yes or no: the mean's own width, on all and on each slice; of the later mean too."""
+    rng = np.random.default_rng(0)
+    before = rng.random(400)
+    after = before + rng.normal(0.05, 0.2, 400)
+    group = np.where(np.arange(400) < 100, "b", "a").tolist()
+    one, other = (evidence(tmp_path / n, x, group=group) for n, x in (("a", before), ("b", after)))
+    found = {d.slice: d for d in compare(one, other).differences if d.name == "knn.accuracy"}
+    for name, rows in (("all", slice(None)), ("group == 'b'", slice(100)), ("group == 'a'", slice(100, None))):
+        change, d = (after - before)[rows], found[name]
+        half = 1.96 * change.std() / len(change) ** 0.5
+        assert d.n == len(change) and d.after - d.before == pytest.approx(change.mean())
+        assert (d.low, d.high) == pytest.approx((change.mean() - half, change.mean() + half), abs=0.15 * half)
+        own = 1.96 * after[rows].std() / len(change) ** 0.5
+        assert (d.after_low, d.after_high) == pytest.approx((d.after - own, d.after + own), abs=0.15 * own)
+        assert d.p_worse == pytest.approx(chance_of_drop(change)) and d.p_better == pytest.approx(
+            chance_of_drop(-change)
+        )
+
+
+def test_shares_have_the_intervals_of_shares(tmp_path: Path) -> None:
+    before, after = pair(tmp_path)
+    for level in (0.95, 0.8):
+        d = next(d for d in compare(before, after, [], level).differences if d.name == "knn.accuracy")
+        flips = round((d.before - d.after) * d.n)
+        assert (d.low, d.high) == pytest.approx(tuple(paired_shares(0, flips, d.n, level)))
+        assert (d.after_low, d.after_high) == pytest.approx(wilson(round(d.after * d.n), d.n, level))
+
+
+def test_a_change_is_told_of_twenty_items_but_not_of_nineteen(tmp_path: Path) -> None:
+    """All of these slices fell; of several the largest change for its width comes first; chance is shared out."""
+    group = np.repeat(["a", "b", "c"], [19, 20, 400])
+    before, after = np.ones(439, np.bool_), group == "c"
+    after[100] = False
+    one, other = (evidence(tmp_path / n, x, group=group.tolist()) for n, x in (("x", before), ("y", after)))
+    comparison = compare(one, other)
+    worse = [d.slice for d in comparison.changes()["worse"] if d.name == "knn.accuracy"]
+    assert sorted(worse) == ["all", "group == 'b'"] and comparison.changes()["better"] == []
+    assert [d.slice for d in compare(other, one).changes()["better"] if d.name == "knn.accuracy"] == worse
+    found = {d.slice: d for d in comparison.differences if d.name == "knn.accuracy"}
+    widths = [abs(found[name].gain) / (found[name].high - found[name].low) for name in worse]
+    assert widths == sorted(widths, reverse=True)
+    assert comparison.items_seen == 439
 
 
 def verdict(comparison: Any, *rules: dict[str, Any]) -> Any:
@@ -413,3 +491,34 @@ def test_two_bundles_on_data(bundle: Path, labelled: Path, tmp_path: Path) -> No
     assert {d.slice for d in changes} == {"all", *parts}
     assert all(d.gain == 0 for d in changes)
     assert {"brightness", "contrast", "vendor", "label"} <= set(found.comparisons[0].known)
+
+
+def test_all_are_compared_with_the_first(tmp_path: Path) -> None:
+    """And one alone with itself."""
+    folders = [
+        evidence(tmp_path / name, np.arange(40) < hits).folder for name, hits in (("a", 30), ("b", 20), ("c", 35))
+    ]
+    found = fs.compare(*folders, out=tmp_path / "out")
+    assert [(c.before.folder, c.after.folder) for c in found.comparisons] == [(folders[0], f) for f in folders[1:]]
+    gains = [next(d.gain for d in c.differences if d.name == "knn.accuracy") for c in found.comparisons]
+    assert gains == pytest.approx([-0.25, 0.125])
+    alone = fs.compare(folders[0], out=tmp_path / "alone")
+    assert [(c.before.folder, c.after.folder) for c in alone.comparisons] == [(folders[0], folders[0])]
+
+
+def test_labels_are_compared_where_both_have_them(tmp_path: Path) -> None:
+    """What one piece of evidence does not say cannot contradict the other; another label does."""
+    right = np.arange(40) < 30
+    bare = evidence(tmp_path / "bare", right)
+    one, other = (evidence(tmp_path / name, right, label=[name] * 40) for name in ("cat", "dog"))
+    for before, after in ((bare, one), (one, bare), (one, one)):
+        assert next(d.gain for d in compare(before, after, []).differences if d.name == "knn.accuracy") == 0
+    with pytest.raises(fs.BadInput, match="40 of 40 items"):
+        compare(one, other)
+
+
+def test_evidence_of_one_second_has_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda form: "20260101-000000")
+    made = [evidences.new_folder(tmp_path, "abcdefghij") for _ in range(3)]
+    assert [folder.name for folder in made] == [f"20260101-000000-abcdefgh{end}" for end in ("", "-2", "-3")]
+    assert all(folder.is_dir() and folder.parent == tmp_path / "evidence" for folder in made)

@@ -53,6 +53,13 @@ def test_evidence_reads_back_and_its_files_have_the_hashes_it_states(report):
         assert sha256_file(again.folder / name) == digest
 
 
+def test_what_is_found_by_name_is_of_all_items(report):
+    found, every = report.evidence.find("slices."), report.evidence.measurements
+    assert {m.slice for m in found} == {"all"} and len({m.slice for m in every if m.name == "slices.accuracy"}) > 3
+    assert [m for m in every if m.slice == "all"] == report.evidence.find("")
+    assert report.evidence.get("slices.accuracy") == found[0] and report.evidence.get("slices.none") is None
+
+
 def test_evidence_is_added_and_the_bundle_keeps_its_id(run, report):
     before = fs.load(run.bundle).id
     other = fs.evaluate(run.bundle, "digits", ["geometry"])
@@ -178,3 +185,12 @@ def test_what_is_said_of_groups(difference, ratio, chance, said, tmp_path):
     about = {"trained_on": {"held_out_items_seen_in_training": 0}}
     (only,) = statements(evidences.Evidence(tmp_path, about, found))
     assert said in only.text
+
+
+def test_fine_tuning_takes_ten_epochs(run):
+    part = fs.open_data("digits")
+    rows = np.concatenate([np.flatnonzero(part.manifest.splits == s)[:n] for s, n in (("train", 200), ("test", 40))])
+    subject = Subject.of(fs.load(run.bundle), part.select(rows), 0)
+    (found,) = CHECKS.get("fine_tuned")().run(subject).measurements
+    assert "15 steps of 128 on all labels" in found.protocol
+    assert found.n == 40 and found.low <= found.value <= found.high

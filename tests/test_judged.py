@@ -142,6 +142,19 @@ def test_rankings_are_those_of_a_loop(seed: int, q: int, n: int, j: int) -> None
             assert found[name][place] == pytest.approx(value, abs=1e-12), name
 
 
+@pytest.mark.parametrize(
+    ("above", "ndcg", "recall", "mrr"),
+    [(0, 1, 1, 1), (9, 1 / math.log2(11), 1, 0.1), (10, 0, 1, 0), (99, 0, 1, 0), (100, 0, 0, 0)],
+)
+def test_depths_hold_their_last_place(above: int, ndcg: float, recall: float, mrr: float) -> None:
+    """The right answer stands behind so many wrong ones."""
+    documents = np.stack([np.cos(np.arange(150) / 100), np.sin(np.arange(150) / 100)], 1).astype(np.float32)
+    query = np.array([[1, 0]], np.float32)
+    found = ranking(query, documents, np.array([0]), np.array([above]), np.ones(1))
+    wanted = {"ndcg@10": ndcg, "recall@100": recall, "mrr@10": mrr, "map": 1 / (above + 1)}
+    assert {name: values[0] for name, values in found.items()} == pytest.approx(wanted)
+
+
 def test_a_collapsed_encoder_ranks_nothing_first() -> None:
     same = np.ones((30, 4), np.float32) / 2
     found = ranking(same[:2], same, np.array([0, 1]), np.array([0, 5]), np.ones(2))

@@ -20,6 +20,7 @@ from fastness.losses.margin import margin_contrastive
 from fastness.losses.multi_similarity import multi_similarity
 from fastness.losses.nt_xent import clip, cross_entropy, info_nce, nt_xent
 from fastness.losses.pairs import NOBODY, Neighbours, Pairs, SameSecond, Similar, among, between, nearest_others
+from fastness.losses.precision import normalised
 from fastness.losses.regression import cosine_regression
 from fastness.losses.sigmoid import pairwise_sigmoid
 from fastness.losses.triplet import triplet
@@ -324,6 +325,19 @@ def naive_info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: f
         logits = torch.stack([q @ k, *(q @ n for n in negatives)]) / temperature
         terms.append(-logits.log_softmax(0)[0])
     return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rows_of_length_one_and_none_where_there_is_no_direction(dtype: torch.dtype) -> None:
+    """A row of length 1e-8 or less is zero and gets no gradient; all others have length 1, in float32 at least."""
+    z = torch.tensor([[3.0, 4.0], [0.0, 0.0], [6e-9, 8e-9], [3e-9, 4e-9], [-3e-7, 4e-7]], dtype=dtype)
+    z.requires_grad_()
+    made = normalised(z)
+    made.sum().backward()
+    assert made.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert made.norm(dim=1)[[0, 4]].tolist() == pytest.approx([1, 1], rel=1e-2)
+    assert made[[1, 3]].eq(0).all() and z.grad is not None and z.grad[[1, 3]].eq(0).all()
+    assert z.grad[[0, 4]].ne(0).all() and z.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("temperature", [0.005, 0.1, 1.0])

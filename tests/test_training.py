@@ -23,15 +23,20 @@ from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.core.recipe import Recipe
 from fastness.data.cache import decoded
+from fastness.encoders.image import ImageEncoder, ImageSpec
 from fastness.methods import METHODS
-from fastness.training import checkpoint, plan
+from fastness.metrics import geometry
+from fastness.metrics.knn import knn_predict
+from fastness.training import checkpoint, collapse, plan
 from fastness.training.assembly import assemble, fitted, make_loop
 from fastness.training.batches import Batches, epoch_order, positions
 from fastness.training.collapse import measure
 from fastness.training.events import Events
 from fastness.training.fit import fit
-from fastness.training.loop import Settings
+from fastness.training.loop import _RESERVE, Settings
+from fastness.training.online_knn import OnlineKNN
 from fastness.training.optimizers import make_optimizer
+from fastness.training.progress import Display
 from fastness.training.schedule import learning_rate
 
 TINY = {"steps": 6, "width": 4, "size": 16, "batch_size": 16, "encoder": "resnet18"}
@@ -238,6 +243,31 @@ def test_a_time_budget_becomes_steps_and_leaves_the_start_as_it_was(images, tmp_
     assert loop.total >= 1
     assert equal(before, loop.method.state_dict())
     assert not loop.optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("step", "budget", "trials"),
+    [(1.0, 100, 8), (0.125, 100, 18), (1.0, 1000, 9), (16.0, 100, 1), (8.0, 100, 2), (200.0, 100, 1)],
+)
+def test_a_time_budget_is_divided_by_what_a_step_takes(step, budget, trials, images, tmp_path, monkeypatch):
+    """Tried are eight steps, more until 3% or 15 seconds are spent, fewer if that takes half; two warm up."""
+    now, times = 0.0, []
+    asked = {**TINY, "steps": None, "budget": f"{budget}s"}
+    recipe = plan.complete(Recipe.parse(asked), images.dataset, CPU)
+    module, views = assembled(images, recipe)
+    loop = make_loop(module, views, images, recipe, CPU, tmp_path, Settings())
+
+    def update(*_):
+        nonlocal now
+        times.append(step if len(times) > 1 else 4 * step)
+        now += times[-1]
+
+    monkeypatch.setattr(loop, "update", update)
+    monkeypatch.setattr("fastness.training.loop.time.perf_counter", lambda: now)
+    loop.fix_length()
+    usual = step if trials > 2 else 4 * step
+    assert len(times) == trials
+    assert loop.total == max(1, int(((1 - _RESERVE) * budget - sum(times)) / usual))
 
 
 @pytest.mark.parametrize(
@@ -448,3 +478,144 @@ def test_training_silently_goes_on_from_the_current_step(images, tmp_path):
     loop.step = 4
     loop.run_silently()
     assert made == [4, 5]
+
+
+def test_each_optimiser_has_the_rate_and_decay_of_its_kind(images):
+    """LARS wants ten times the rate of SGD; rates grow with the root of the batch; what is asked for is left alone."""
+
+    def asked(**changes) -> Recipe:
+        return plan.complete(Recipe.parse({"steps": 1, **changes}), images.dataset, CPU)
+
+    sgd, lars, adamw = (asked(optimizer=name) for name in ("sgd", "lars", "adamw"))
+    assert lars.lr == pytest.approx(10 * sgd.lr) and adamw.lr == 1e-3
+    assert (lars.weight_decay, adamw.weight_decay) == (1e-6, 0.05)
+    batch = 4 * sgd.batch_size
+    for changes in ({"batch_size": batch}, {"accumulate": 4}, {"effective_batch": batch}):
+        assert asked(optimizer="sgd", **changes).lr == pytest.approx(2 * sgd.lr, rel=1e-3)
+    assert asked(optimizer="sgd", init="timm:none").lr == pytest.approx(0.1 * sgd.lr, rel=1e-3)
+    assert asked(optimizer="adamw", lr=0.5, weight_decay=0.0).model_dump(include={"lr", "weight_decay"}) == {
+        "lr": 0.5, "weight_decay": 0.0
+    }  # fmt: skip
+
+
+def test_the_online_knn_is_that_of_labelled_items(images):
+    """Bank and queries share no item and hold no unlabelled one; the figure is the metric's, the mode is given back."""
+    labels = images.dataset.whole.labels.copy()
+    labels[::3] = -1
+    whole = dataclasses.replace(images.dataset.whole, labels=labels)
+    part = dataclasses.replace(images, dataset=dataclasses.replace(images.dataset, whole=whole))
+    watch = OnlineKNN(part, seed=0)
+    bank, queries = watch._bank, watch._queries
+    mine = part.dataset.labels
+    assert watch.possible and len(queries) == int((mine >= 0).sum()) // 5
+    assert sorted([*bank, *queries]) == np.flatnonzero(mine >= 0).tolist()
+    recipe = plan.complete(Recipe.parse({**TINY, "precision": "float32"}), part.dataset, CPU)
+    _, encoder = fitted(recipe, part.dataset)
+    found = watch(encoder.train(), torch.autocast("cpu", enabled=False))
+    assert encoder.training
+    with torch.no_grad():
+        z = encoder.eval()(encoder.preprocess(part.batch(np.arange(len(part))))).numpy()
+    assert found == (knn_predict(z[bank], mine[bank], z[queries]) == mine[queries]).mean()
+    nothing = dataclasses.replace(whole, labels=np.full(len(whole), -1))
+    unlabelled = dataclasses.replace(images, dataset=dataclasses.replace(images.dataset, whole=nothing))
+    assert not OnlineKNN(unlabelled, seed=0).possible
+
+
+@pytest.mark.parametrize("broken", ["bank", "queries"])
+def test_the_online_knn_of_what_is_no_number_is_nothing(images, broken):
+    """Whichever part of the items it is that has come apart."""
+    watch = OnlineKNN(images, seed=0)
+    rows = getattr(watch, f"_{broken}")
+
+    class Apart(torch.nn.Module):
+        dim = 4
+
+        def forward(self, x):
+            return x.flatten(1)[:, :4]
+
+    encoder = ImageEncoder(Apart(), ImageSpec("module", 16))
+    pixels = images.batch(rows[:1])
+    whole = encoder.preprocess
+
+    def preprocess(batch):
+        out = whole(batch)
+        out[(batch == pixels).flatten(1).all(1)] = float("nan")
+        return out
+
+    encoder.preprocess = preprocess
+    assert watch(encoder, torch.autocast("cpu", enabled=False)) == 0.0
+
+
+def test_the_signals_are_those_of_the_first_two_views():
+    generator = torch.Generator().manual_seed(0)
+    views = [torch.randn(300, 6, generator=generator) for _ in range(3)]
+    one, other = (torch.nn.functional.normalize(v[:256], dim=1) for v in views[:2])
+    found = collapse.measure(views)
+    assert found.alignment == pytest.approx(geometry.alignment(one, other)) and found.alignment > 1
+    assert found.uniformity == pytest.approx(geometry.uniformity(one))
+    assert found.feature_std == pytest.approx(geometry.feature_std(one))
+    assert found.effective_rank == pytest.approx(geometry.effective_rank(one))
+    assert collapse.measure(views[:1]).alignment == 0.0 and collapse.measure([views[0], views[1][:7]]).alignment == 0.0
+
+
+def test_what_is_shown_of_a_run_without_a_terminal(monkeypatch, capsys):
+    """A line every fifteen seconds, the last step always; a warning once; kNN as soon as it is known."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    numbers = dict.fromkeys(
+        ("loss", "views_per_second", "waiting", "feature_std", "effective_rank", "alignment", "uniformity"), 0.25
+    )
+    display = Display()
+    for done in (1, 2000):
+        display.decoding(done, 2000)
+    display.decoding(1000, 1000)
+    display.start(9, 0)
+    for step, seconds in ((1, 100.0), (2, 114.0), (3, 115.5), (4, 130.4), (5, 131.0), (9, 131.5)):
+        now = seconds
+        display.update(step, numbers)
+        display.knn(0.5)
+    for text in ("it collapsed (std 0.1)", "it collapsed (std 0.2)", "another thing"):
+        display.warn(text)
+    display.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "read 2,000 items", "step 1/9", "step 3/9", "step 5/9", "step 9/9",
+        "warning: it collapsed (std 0.1)", "warning: another thing",
+    ]  # fmt: skip
+    assert "kNN" not in lines[1] and all("kNN 0.500" in line for line in lines[2:5])
+    assert "loss 0.250" in lines[1] and "waiting 25%" in lines[1]
+    Display(quiet=True).decoding(2000, 2000)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_says_what_it_chose_and_where_it_goes_on(tmp_path, capsys):
+    recipe = {**TINY, "steps": 4}
+    fs.train("digits", out=tmp_path / "run", **recipe)
+    said = capsys.readouterr().err
+    assert "step 4/4" in said and "resnet18" in said
+    fs.train("digits", out=tmp_path / "run", **recipe)
+    assert "finished before, with 4 steps" in capsys.readouterr().err
+
+
+def test_loggers_get_the_numbers_and_unknown_ones_are_refused(tmp_path):
+    """Steps and kNN, by name and step; no words, no step among them; nothing is lost of what the file gets."""
+
+    class Kept:
+        def __init__(self):
+            self.lines = []
+
+        def log_metrics(self, metrics, step):
+            self.lines.append((step, metrics))
+
+    kept = Kept()
+    events = Events(tmp_path / "events.jsonl", 0, [kept])
+    events.write("start", step=0, total=3)
+    events.write("step", step=1, loss=0.123456789, word="none")
+    events.write("knn", step=2, knn=1)
+    events.write("warning", step=2, text="no number")
+    events.close()
+    assert kept.lines == [(1, {"loss": 0.123456789}), (2, {"knn": 1.0})]
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "step", "knn", "warning"] and lines[1]["loss"] == 0.123457
+    with pytest.raises(BadInput, match="unknown logger 'paper'; known: tensorboard"):
+        fs.train("digits", out=tmp_path / "run", quiet=True, loggers=["paper"], **TINY)

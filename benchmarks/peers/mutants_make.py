@@ -22,7 +22,7 @@ LEFT_OUT = re.compile(
 
 
 class Bare(ast.NodeTransformer):
-    """Leaves out annotations and docstrings."""
+    """Leaves out annotations and what decorates classes."""
 
     def visit_arg(self, node):
         node.annotation = None
@@ -30,6 +30,10 @@ class Bare(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node):
         node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node):
+        node.decorator_list = []
         return self.generic_visit(node)
 
     def visit_FunctionDef(self, node):

@@ -16,7 +16,7 @@ from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.subject import Subject
 
 
-def write(evidence: Evidence, subject: Subject, verdict: Verdict | None = None, *, examples: bool = True) -> Path:
+def write(evidence: Evidence, subject: Subject, verdict: Verdict | None, *, examples: bool) -> Path:
     """Write ``report.html`` and ``report.md`` into the evidence folder and return the first one's path.
 
     Args:

@@ -26,15 +26,10 @@ def save(path: Path, method: nn.Module, optimizer: torch.optim.Optimizer, state:
         state: step, number of steps and recipe; JSON-able.
     """
     tensors = {f"method/{name}": _own(t) for name, t in method.state_dict().items()}
-    scalars: dict[str, Any] = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer/{index}/{name}"] = _own(value)
-            elif value is not None:
-                scalars[f"{index}/{name}"] = value
+    for index, values in optimizer.state_dict()["state"].items():  # nothing but tensors, or None before the first step
+        tensors |= {f"optimizer/{index}/{name}": _own(value) for name, value in values.items() if value is not None}
     # Serialised first: safetensors' own file writer reports a full disk as something else.
-    write_bytes(path, serialised(tensors, {"state": json.dumps({**state, "optimizer": scalars})}))
+    write_bytes(path, serialised(tensors, {"state": json.dumps(state)}))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -57,7 +52,6 @@ def load(path: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> Non
     Raises:
         BadInput: the checkpoint belongs to another model.
     """
-    scalars = read_state(path)["optimizer"]
     inner: dict[int, dict[str, Any]] = {}
     weights: dict[str, torch.Tensor] = {}
     with safe_open(path, "pt") as opened:
@@ -68,9 +62,6 @@ def load(path: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> Non
             else:
                 index, _, name = rest.partition("/")
                 inner.setdefault(int(index), {})[name] = opened.get_tensor(key)
-    for key, value in scalars.items():
-        index, _, name = key.partition("/")
-        inner.setdefault(int(index), {})[name] = value
     try:
         method.load_state_dict(weights)
     except RuntimeError as error:
