@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 import fastness as fs
 from fastness.corruptions import WORLDS
+from fastness.delivery.forms import FORMS
 from fastness.evaluation.checks import CHECKS
 from fastness.losses import LOSSES
 from fastness.methods import METHODS
@@ -40,6 +41,8 @@ PARTS = {
         "fastness.evaluation.gate:Verdict",
         "fastness.tasks.search:Answers",
         "fastness.tasks.search:Hit",
+        "fastness.delivery.export:Export",
+        "fastness.delivery.parity:Parity",
     ],
     "What is written down": [
         "fastness.core.recipe:Recipe",
@@ -121,6 +124,8 @@ def named() -> list[str]:
     for name in CHECKS:
         check = CHECKS.get(name)
         lines.append(f"| `{name}` | {_first(check)}{' Costly: when asked for.' if check.costly else ''} |")
+    lines += ["", "### Exports", "", "| `--format` | | cosine at least |", "|---|---|---|"]
+    lines += [f"| `{name}` | {FORMS.get(name).line} | {FORMS.get(name).floor:g} |" for name in FORMS]
     lines += ["", "### Corruptions", ""]
     lines += [f"- of {name}s: {', '.join(WORLDS.get(name).names)}" for name in WORLDS]
     return [*lines, ""]

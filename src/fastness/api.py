@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastness.bundle import load
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
+    from fastness.delivery.export import export
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
     from fastness.tasks.search import search
@@ -23,11 +24,12 @@ _WHERE = {
     "adopt": "fastness.bundle.adopt",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
+    "export": "fastness.delivery.export",
     "load": "fastness.bundle",
     "open_data": "fastness.data",
     "search": "fastness.tasks.search",
 }
-__all__ = ["adopt", "compare", "evaluate", "load", "open_data", "search", "train"]
+__all__ = ["adopt", "compare", "evaluate", "export", "load", "open_data", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,90 @@
+"""An exported encoder: a graph, and a JSON file that says what it wants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness_runtime.errors import Unusable
+from fastness_runtime.items import INTAKES, Batches
+from fastness_runtime.sessions import SESSIONS, Session
+
+FORMAT = 1
+DESCRIPTION = "export.json"
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded export.
+
+    Attributes:
+        folder: where it lies.
+        about: what ``export.json`` says: ``bundle`` (the id of what was exported), ``form``, ``modality``, ``dim`` …
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    _session: Session
+    _batches: Batches
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return int(self.about["dim"])
+
+    def embed(self, items: Any, *, normalize: bool = True, batch_size: int = 64) -> Floats:
+        """Return embeddings float32 ``[N, dim]``; row i is item i.
+
+        Args:
+            items: of images a uint8 array ``[N, H, W, 3]`` or ``[N, 3, H, W]``, or a list of such pictures of any
+                sizes; of texts a list of ``str``; of tables a float32 array ``[N, C]`` of coded cells, or a list of
+                mappings from column to number, date or text, ``None`` where missing.
+            normalize: rows of length 1; else the features as the encoder gives them.
+            batch_size: most items that are computed at once.
+
+        Raises:
+            Unusable: an item is none of these; names its position.
+        """
+        out = np.zeros((len(items), self.dim), np.float32)
+        for positions, batch in self._batches(items, batch_size):
+            out[positions] = self._session.run(batch)[0 if normalize else 1]
+        return out
+
+
+def load(folder: str | Path, *, threads: int | None = None) -> Encoder:
+    """Load an export.
+
+    Args:
+        folder: with ``export.json`` and the files that it names.
+        threads: that compute; default: as many as there are cores for this process.
+
+    Raises:
+        Unusable: no export is there, a file of it is missing or was changed, or its runtime is not installed.
+    """
+    folder = Path(folder)
+    try:
+        about = dict(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        if about["format"] != FORMAT:
+            raise Unusable(f"{folder}: export format {about['format']} is not this version's ({FORMAT}); export anew")
+        files: dict[str, str] = about["files"]
+        for name, digest in files.items():
+            if Path(name).name != name or _sha256(folder / name) != digest:
+                raise Unusable(f"{folder / name}: was changed after the export was made; get an intact copy")
+        session = SESSIONS[about["runtime"]](folder / about["graph"], about["input"]["name"], threads)
+        return Encoder(folder, about, session, INTAKES[about["modality"]](folder, about))
+    except FileNotFoundError as error:
+        raise Unusable(f"{folder}: no export here ({Path(str(error.filename)).name} is missing)") from None
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise Unusable(f"{folder / DESCRIPTION}: describes no export ({type(error).__name__}: {error})") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

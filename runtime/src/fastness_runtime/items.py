@@ -1,0 +1,129 @@
+"""Items become batches of the one tensor that a graph takes, each with its items' positions."""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness_runtime.errors import Unusable
+
+Positions = npt.NDArray[np.int64]
+Batches = Callable[[Any, int], Iterator[tuple[Positions, npt.NDArray[Any]]]]
+PADDING = -1
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+
+def pictures(folder: Path, about: Mapping[str, Any]) -> Batches:
+    """Pixels uint8 ``[B, 3, H, W]``; the graph crops and resizes, so pictures of one size go together."""
+
+    def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
+        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        planes = [_planes(item, position) for position, item in enumerate(items)]
+        for position, item in enumerate(planes):
+            alike[item.shape].append(position)
+        for positions in alike.values():
+            for part in _in_parts(positions, size):
+                yield part, np.stack([planes[position] for position in part])
+
+    return batches
+
+
+def _planes(item: Any, position: int) -> npt.NDArray[np.uint8]:
+    """Return one picture as uint8 ``[3, H, W]``."""
+    pixels = np.asarray(item)
+    if pixels.ndim == 2:
+        pixels = np.broadcast_to(pixels, (3, *pixels.shape))
+    elif pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.shape[0] != 3:
+        pixels = np.moveaxis(pixels, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise Unusable(f"item {position}: {pixels.dtype} {pixels.shape} is no picture; give uint8 [H, W, 3]")
+    return pixels
+
+
+def texts(folder: Path, about: Mapping[str, Any]) -> Batches:
+    """Tokens int32 ``[B, L]``, -1 behind the end; texts of like length go together, long ones fewer at a time."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise Unusable(f"{folder}: takes texts; pip install fastness-runtime[text]") from None
+    tokenizer: Any = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+
+    def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
+        for position, text in enumerate(items):
+            if not isinstance(text, str) or not text.strip():
+                raise Unusable(f"item {position}: {type(text).__name__} without words; give a text")
+        tokens = [found.ids for found in tokenizer.encode_batch_fast(list(items))]
+        lengths = np.array([len(ids) for ids in tokens], np.int64)
+        if len(lengths) and not lengths.all():
+            raise Unusable(f"item {int(lengths.argmin())}: no token of the vocabulary; leave it out")
+        for part in _in_parts(np.argsort(-lengths, kind="stable"), size):
+            batch = np.full((len(part), int(lengths[part].max())), PADDING, np.int32)
+            for row, position in enumerate(part):
+                batch[row, : lengths[position]] = tokens[position]
+            yield part, batch
+
+    return batches
+
+
+def rows(folder: Path, about: Mapping[str, Any]) -> Batches:
+    """Cells float32 ``[B, C]``, coded as ``columns`` of the description say, NaN where missing."""
+    columns: list[dict[str, Any]] = about["columns"]
+    places = [{value: place for place, value in enumerate(column.get("values", ()))} for column in columns]
+
+    def coded(row: Any, position: int) -> list[float]:
+        if not isinstance(row, Mapping):
+            raise Unusable(f"item {position}: a {type(row).__name__} is no row; give a mapping from column to value")
+        try:
+            return [_cell(row[c["name"]], c, known) for c, known in zip(columns, places, strict=True)]
+        except KeyError as error:
+            raise Unusable(f"item {position}: no column {error}; give None where a value is missing") from None
+        except (TypeError, ValueError) as error:
+            raise Unusable(f"item {position}: {error}; give a number, a date, a text or None") from None
+
+    def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
+        if isinstance(items, np.ndarray) and (items.ndim != 2 or items.shape[1] != len(columns)):
+            raise Unusable(f"cells {items.shape}: give [N, {len(columns)}], a column for each of export.json")
+        for part in _in_parts(range(len(items)), size):
+            if isinstance(items, np.ndarray):
+                yield part, items[part].astype(np.float32)
+            else:
+                yield part, np.array([coded(items[position], int(position)) for position in part], np.float32)
+
+    return batches
+
+
+def _cell(value: Any, column: Mapping[str, Any], places: Mapping[str, int]) -> float:
+    """Return a cell as the number that the graph expects."""
+    if value is None or value == "" or value != value:
+        return float("nan")
+    if column["kind"] == "category":
+        return float(places.get(str(value), len(places)))
+    if column["kind"] == "date":
+        value = _days(value)
+    return float(np.clip(float(value), -1e37, 1e37)) - float(column["origin"])
+
+
+def _days(value: Any) -> float:
+    """Return a date or a moment, or a text of one as ISO 8601 has it, in days from 1970-01-01."""
+    moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(moment, datetime.date):
+        raise ValueError(f"{value!r} is no date")
+    day = float(moment.toordinal() - _EPOCH)
+    if isinstance(moment, datetime.datetime):
+        day += (moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6) / 86_400
+    return day
+
+
+def _in_parts(positions: Sequence[int] | Positions, size: int) -> Iterator[Positions]:
+    for start in range(0, len(positions), size):
+        yield np.asarray(positions[start : start + size], np.int64)
+
+
+INTAKES: dict[str, Callable[[Path, Mapping[str, Any]], Batches]] = {"image": pictures, "text": texts, "table": rows}
+"""By modality; adding one is a function and a line here."""

@@ -1,0 +1,138 @@
+"""What the graph of each modality takes: items as people have them, as one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fastness.bundle import Bundle
+from fastness.core.registry import Registry
+from fastness.data import Dataset
+from fastness.data.decode import DamagedItem, decode
+from fastness.data.schema import Category
+from fastness.data.table import TableItems
+from fastness.data.text import texts_of
+from fastness.encoders import Encoder
+
+if TYPE_CHECKING:
+    import onnx
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a graph takes.
+
+    Attributes:
+        name: of its input.
+        example: a batch of two, by which the network is followed.
+        any_size: dimensions beside the first, by place, that may have any size, and what they are called.
+        before: puts in front of the graph what a trace of the network cannot express.
+        files: what the runtime needs beside the graph, by name.
+        about: what it needs to know, as values of JSON.
+    """
+
+    name: str
+    example: torch.Tensor
+    any_size: Mapping[int, str] = field(default_factory=dict)
+    before: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Real items as the runtime takes them, and what the encoder gives for each, float32 ``[N, dim]``, length 1."""
+
+    items: Any
+    vectors: Floats
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def select(self, rows: Sequence[int]) -> Sample:
+        """Return the items at these positions."""
+        chosen = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
+        return Sample(chosen, self.vectors[rows])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one modality is delivered.
+
+    Attributes:
+        intake: what the graph of an encoder takes.
+        sample: real items and the encoder's own vectors of them; damaged items are left out.
+    """
+
+    intake: Callable[[Any], Intake]
+    sample: Callable[[Bundle, Dataset], Sample]
+
+
+KINDS: Registry[Kind] = Registry(
+    "deliverable modality", "fastness.delivery", dict.fromkeys(("image", "text", "table"), "intake")
+)
+"""By modality. Adding one is two functions and a line here."""
+
+
+def _pictures(encoder: Any) -> Intake:
+    """Pixels uint8 ``[B, 3, H, W]`` of any size: the largest centred square is resized within the graph."""
+    from fastness.delivery.square import squares_first
+
+    size = encoder.spec.size
+    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    return Intake("pixels", example, before=lambda graph: squares_first(graph, size))
+
+
+def _some_pictures(bundle: Bundle, dataset: Dataset) -> Sample:
+    pixels = []
+    for row in dataset.rows:
+        try:
+            pixels.append(decode(dataset.payloads.read(int(row))))
+        except (DamagedItem, OSError):
+            continue  # opening the data has counted it
+    return Sample(pixels, bundle.embed(pixels))
+
+
+def _texts(encoder: Any) -> Intake:
+    """Tokens int32 ``[B, L]``, -1 behind the end; the tokenizer beside the graph cuts as the encoder does."""
+    tokenizer = encoder.tokenizer.to_str().encode()
+    example = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, -1, -1]], dtype=torch.int32)
+    return Intake("tokens", example, {1: "length"}, files={"tokenizer.json": tokenizer})
+
+
+def _some_texts(bundle: Bundle, dataset: Dataset) -> Sample:
+    texts = texts_of(bundle.encoder.prepare(dataset).dataset)
+    return Sample(texts, bundle.embed(texts))
+
+
+def _rows(encoder: Any) -> Intake:
+    """Cells float32 ``[B, C]``, coded by the schema, NaN where missing."""
+    columns = [
+        {"name": name, "kind": column.kind}
+        | ({"values": list(column.values)} if isinstance(column, Category) else {"origin": column.origin})
+        for name, column in encoder.spec.schema.used.items()
+    ]
+    return Intake("cells", torch.zeros(2, len(columns)), about={"columns": columns})
+
+
+def _some_rows(bundle: Bundle, dataset: Dataset) -> Sample:
+    items = bundle.encoder.prepare(dataset)
+    assert isinstance(items, TableItems)
+    return Sample(items.cells, bundle.embed_items(items))
+
+
+KINDS.register("image")(Kind(_pictures, _some_pictures))
+KINDS.register("text")(Kind(_texts, _some_texts))
+KINDS.register("table")(Kind(_rows, _some_rows))
+
+
+def intake_of(encoder: Encoder) -> Intake:
+    """Return what the graph of an encoder takes."""
+    return KINDS.get(encoder.spec.modality).intake(getattr(encoder, "inner", encoder))

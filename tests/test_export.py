@@ -1,0 +1,219 @@
+"""Exports: the graph that leaves the house gives what the encoder gives, whatever the size, length, batch or form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastness as fs
+from conftest import picture, png, write_pictures
+from fastness.bundle import Bundle
+from fastness.data.square import centred_square
+from fastness.delivery.export import export
+from fastness.delivery.forms import FORMS
+from fastness.delivery.square import squares_first
+from fastness_runtime import Unusable
+from fastness_runtime import load as load_export
+
+WORDS = ("red", "blue", "round", "square", "cat", "dog", "house", "tree", "runs", "sleeps", "under", "over", "the", "a")
+SIZES = [(16, 16), (40, 17), (9, 30), (64, 64), (100, 33), (16, 31)]
+
+
+def texts(n: int, seed: int = 0) -> list[str]:
+    """Sentences of one to thirty words."""
+    lots = np.random.default_rng(seed)
+    return [" ".join(lots.choice(WORDS, lots.integers(1, 30))) for _ in range(n)]
+
+
+def mixed(n: int) -> list[np.ndarray]:
+    """Pictures of different sizes."""
+    return [picture(i, 128)[: SIZES[i % 6][0], : SIZES[i % 6][1]] for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with numbers, dates, categories and gaps."""
+    lots = np.random.default_rng(0)
+    lines = ["age,since,colour,kind"]
+    for i in range(200):
+        age = "" if i % 7 == 0 else f"{lots.normal(40, 10):.1f}"
+        colour = "" if i % 11 == 0 else lots.choice(["red", "green", "blue"])
+        lines.append(
+            f"{age},20{lots.integers(10, 24)}-0{lots.integers(1, 9)}-1{lots.integers(0, 9)},{colour},{'ab'[i % 2]}"
+        )
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module", params=["image", "transformer", "static", "table"])
+def made(request: pytest.FixtureRequest, bundle: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """A bundle of each kind, data to compare by, and items as the runtime takes them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "image":
+        pixels = mixed(24)
+        for i, array in enumerate(pixels):
+            write_pictures(folder / "items" / f"{i:02}", array[None])
+        return fs.load(bundle), folder / "items", pixels
+    if request.param == "table":
+        run = fs.train(rows, steps=4, batch_size=32, out=folder / "run", quiet=True)
+        return fs.load(run.bundle), rows, None
+    path = folder / "texts.txt"
+    path.write_text("\n".join(texts(80)))
+    network = {} if request.param == "static" else {"layers": 1, "heads": 2}
+    run = fs.train(
+        path, encoder=request.param, width=16, steps=3, batch_size=16, network=network, out=folder / "run", quiet=True
+    )
+    return fs.load(run.bundle), path, texts(30, seed=1)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_an_export_gives_what_the_encoder_gives(made: tuple, form: str, tmp_path: Path) -> None:
+    bundle, data, items = made
+    if bundle.modality not in (FORMS.get(form).modalities or [bundle.modality]):
+        with pytest.raises(fs.BadInput, match=f"--format {form}: is made of encoders of texts alone"):
+            export(bundle, data, form, out=tmp_path / "export")
+        return
+    found = export(bundle, data, form, out=tmp_path / "export")
+    assert found.parity.holds and found.parity.least >= FORMS.get(form).floor and found.parity.alone < 1e-5
+    loaded = load_export(found.folder)
+    assert loaded.about["bundle"] == bundle.id and loaded.dim == bundle.dim
+    if items is not None:
+        ours, theirs = loaded.embed(items), bundle.embed(items)
+        assert (ours * theirs).sum(1).min() >= FORMS.get(form).floor
+        raw = bundle.embed(items, normalize=False)
+        assert np.abs(loaded.embed(items, normalize=False) - raw).max() <= 0.03 * np.abs(raw).max()
+        np.testing.assert_allclose(loaded.embed(items, batch_size=1), ours, atol=1e-5)
+        assert loaded.embed(items[:0]).shape == (0, bundle.dim)
+
+
+def test_weights_of_16_bits_halve_the_file(made: tuple, tmp_path: Path) -> None:
+    bundle, data, _ = made
+    whole, half = (export(bundle, data, form, out=tmp_path / form, floor=0.99) for form in ("onnx", "onnx-fp16"))
+    weights = sum(4 * p.numel() for p in bundle.encoder.parameters())
+    assert whole.bytes - half.bytes > 0.4 * weights
+
+
+@settings(max_examples=40)
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    size=st.sampled_from([8, 16, 33, 64]),
+    seed=st.integers(0, 99),
+)
+def test_squares_within_the_graph_are_torchs_to_one_level(height: int, width: int, size: int, seed: int) -> None:
+    import onnxruntime
+
+    shape = ["batch", 3, size, size]
+    same = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["square"], ["out"])], "same",
+        [onnx.helper.make_tensor_value_info("square", onnx.TensorProto.UINT8, shape)],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, shape)],
+    )  # fmt: skip
+    model = onnx.helper.make_model(same, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    graph = squares_first(model, size)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.ascontiguousarray(picture(seed, 200)[:height, :width].transpose(2, 0, 1))[None].copy()
+    (found,) = session.run(None, {"pixels": pixels})
+    expected = centred_square(torch.from_numpy(pixels), size).numpy()
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_rows_as_mappings_are_coded_as_the_schema_codes_them(rows: Path, tmp_path: Path) -> None:
+    """Numbers, dates and texts as a program has them give what the cells of the file give."""
+    run = fs.train(rows, steps=2, batch_size=32, out=tmp_path / "run", quiet=True)
+    bundle = fs.load(run.bundle)
+    found = load_export(export(bundle, rows, out=tmp_path / "export").folder)
+    header, *lines = rows.read_text().splitlines()
+    mappings = [
+        {name: None if not cell else float(cell) if name == "age" else cell
+         for name, cell in zip(header.split(","), line.split(","), strict=True)}
+        for line in lines
+    ]  # fmt: skip
+    np.testing.assert_allclose(found.embed(mappings), bundle.embed(rows), atol=1e-5)
+    strange = found.embed([{**mappings[0], "colour": "violet"}])
+    assert np.isfinite(strange).all()
+    for wrong, said in [
+        ({"age": 1}, "no column 'since'"),
+        ({**mappings[0], "since": "soon"}, "item 0"),
+        (7, "a int is no row"),
+    ]:
+        with pytest.raises(Unusable, match=said):
+            found.embed([wrong])
+
+
+def test_each_side_is_exported_alone(tmp_path: Path) -> None:
+    images = [{"bytes": png(picture(i)), "path": None} for i in range(32)]
+    things = tmp_path / "things.parquet"
+    pq.write_table(pa.table({"picture": images, "words": texts(32)}), things)
+    sides = {"image": "picture", "text": "words"}
+    run = fs.train(things, columns=sides, steps=2, batch_size=8, out=tmp_path / "run", quiet=True)
+    with pytest.raises(fs.BadInput, match="--side"):
+        export(run.bundle, things, **sides)
+    for kind, side in sides.items():
+        found = export(run.bundle, things, side=side, **{kind: side})
+        assert found.folder == run.bundle / "exports" / f"onnx-{side}" and found.parity.holds
+    assert fs.load(run.bundle).id == run.id
+
+
+class Turned(Bundle):
+    """A bundle whose vectors are not what its encoder gives."""
+
+    def embed(self, *args: object, **named: object) -> np.ndarray:
+        """Return the vectors with their places exchanged."""
+        return super().embed(*args, **named)[:, ::-1]  # type: ignore[arg-type]
+
+
+def test_an_export_below_its_floor_is_refused_and_leaves_nothing(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    honest = fs.load(bundle)
+    turned = Turned(honest.path, honest.id, honest.encoder, honest.recipe, honest.data)
+    with pytest.raises(fs.GateRefused, match=r"onnx refused: item \d+ of 24 has a cosine of"):
+        export(turned, labelled, out=tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_export_is_refused(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    found = export(bundle, labelled, out=tmp_path / "export")
+    graph = found.folder / "encoder.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(Unusable) as said:
+        load_export(found.folder)
+    assert str(found.folder) in str(said.value) and "\n" not in str(said.value)
+
+
+def test_the_runtime_needs_no_torch(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    found = export(bundle, labelled, out=tmp_path / "export")
+    program = (
+        "import sys, json, numpy as np\n"
+        "from fastness_runtime import load\n"
+        f"z = load({str(found.folder)!r}).embed([np.full((20, 30, 3), 7, np.uint8)])\n"
+        "print(json.dumps([z.shape, sorted({'torch', 'fastness', 'onnx', 'PIL', 'pyarrow'} & set(sys.modules))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[1, fs.load(bundle).dim], []]
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [([np.zeros((4, 4), np.float32)], "item 0"), ([np.zeros((0, 5, 3), np.uint8)], "item 0"),
+     ([np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5, 2), np.uint8)], "item 1")],
+)  # fmt: skip
+def test_items_that_are_no_pictures_are_named(
+    bundle: Path, labelled: Path, items: list[np.ndarray], said: str, tmp_path: Path
+) -> None:
+    found = load_export(export(bundle, labelled, out=tmp_path / "export").folder)
+    with pytest.raises(Unusable, match=f"{said}: .*no picture"):
+        found.embed(items)
