@@ -522,3 +522,58 @@ def test_evidence_of_one_second_has_a_folder_each(tmp_path: Path, monkeypatch: p
     made = [evidences.new_folder(tmp_path, "abcdefghij") for _ in range(3)]
     assert [folder.name for folder in made] == [f"20260101-000000-abcdefgh{end}" for end in ("", "-2", "-3")]
     assert all(folder.is_dir() and folder.parent == tmp_path / "evidence" for folder in made)
+
+
+def fallen(tmp_path: Path, sizes: dict[str, int], lost: int) -> Any:
+    """Two systems that were always right; the later is wrong on the first ``lost`` items of each group."""
+    group = np.repeat(list(sizes), list(sizes.values()))
+    place = np.concatenate([np.arange(n) for n in sizes.values()])
+    one, other = (evidence(tmp_path / n, x, group=group.tolist())
+                  for n, x in (("a", np.ones(len(group), np.bool_)), ("b", place >= lost)))  # fmt: skip
+    return compare(one, other)
+
+
+def test_a_rule_judges_slices_of_fifty_items_unless_it_says_how_many(tmp_path: Path) -> None:
+    comparison = fallen(tmp_path, {"x": 49, "y": 50, "z": 200}, 20)
+    rule = {"measure": "knn.accuracy", "by": "group", "drop": 0.3}
+    found = {j.slice: j for j in verdict(comparison, rule).judgements}
+    assert {name: j.passed for name, j in found.items()} == {
+        "group == 'x'": None,
+        "group == 'y'": False,
+        "group == 'z'": True,
+    }
+    assert found["group == 'x'"].reason == "49 items, fewer than 50"
+    assert found["group == 'z'"].reason == "before 1.000, now 0.900, 200 items"
+    assert verdict(comparison, {**rule, "items": 49}).refusals[0].slice == "group == 'x'"
+    none = verdict(comparison, {**rule, "items": 201})
+    assert [j.passed for j in none.judgements] == [None, None, None, False]
+    assert none.judgements[-1].slice == "3 slices" and "fewer than 201 items" in str(none)
+    assert "3 slices too small" in str(none) and "1 slice too small" in str(verdict(comparison, rule))
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Policy.model_validate({"rules": [{**rule, "items": 0}]})
+
+
+def test_limits_hold_what_lies_on_them(tmp_path: Path) -> None:
+    """Of 200 items 20 fell: .9 is within a floor and a ceiling of .9; for safety the interval must be."""
+    comparison = fallen(tmp_path, {"z": 200}, 20)
+    for limit, within, beyond in (("floor", 0.9, 0.9001), ("ceiling", 0.9, 0.8999), ("drop", 0.1001, 0.0999)):
+        assert verdict(comparison, {"measure": "knn.accuracy", limit: within}).passed
+        refused = verdict(comparison, {"measure": "knn.accuracy", limit: beyond})
+        assert not refused.passed and len(refused.refusals) == 1
+    low, high = wilson(180, 200, 0.99)
+    for limit, edge in (("floor", low), ("ceiling", high)):
+        step = 1e-6 if limit == "ceiling" else -1e-6
+        rule = {"measure": "knn.accuracy", "proof": "safety"}
+        assert verdict(comparison, {**rule, limit: edge + step}).passed
+        said = str(verdict(comparison, {**rule, limit: edge - step}))
+        assert f"0.9 [{low:.4g}, {high:.4g}] is" in said and limit in said
+    assert "0.9 is below the floor of 0.95" in str(verdict(comparison, {"measure": "knn.accuracy", "floor": 0.95}))
+    with pytest.raises(fs.GateRefused, match=r"me: the gate says no: rule 1, knn.accuracy on all: .*\(and 1 more\)"):
+        rule = {"measure": "knn.accuracy", "floor": 0.95, "drop": 0.01}
+        verdict(comparison, rule, {"measure": "knn.*", "floor": 0.99}).enforce("me")
+    with pytest.raises(fs.BadInput, match=r"'knn\.f1' was not measured; measured: knn\.accuracy$"):
+        verdict(comparison, {"measure": "knn.f1", "floor": 0.5})
+    with pytest.raises(
+        fs.BadInput, match="measured: geometry.rank, knn.accuracy, ood|measured: knn.accuracy, geometry.rank"
+    ):
+        verdict(comparison, {"measure": "nothing.at.all", "floor": 0.5})

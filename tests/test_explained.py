@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 
 import fastness as fs
 from fastness.corruptions import WORLDS
 from fastness.corruptions.image import GRID
-from fastness.evaluation.directions import directions
-from fastness.evaluation.influence import influences
+from fastness.evaluation.directions import _follows, directions
+from fastness.evaluation.influence import Influence, influences
+from fastness.evaluation.sheets import _weighted
 from fastness.evaluation.subject import Subject
 
 CPU = torch.device("cpu")
@@ -103,3 +109,37 @@ def test_directions_follow_what_is_known(pictures):
     bright = pictures.held_out_known["brightness"]
     assert abs(bright[found[0].low].mean() - bright[found[0].high].mean()) > bright.std()
     assert directions(Point(**fields)) == []
+
+
+@given(st.integers(6, 60), st.integers(2, 12), st.integers(0, 99))
+def test_what_a_text_column_explains_is_the_adjusted_share(n: int, kinds: int, seed: int) -> None:
+    """As scikit-learn's regression on one column a value has it, less what chance would give; else nothing."""
+    lots = np.random.default_rng(seed)
+    ranks, values = lots.permutation(n) + 1.0, lots.integers(0, kinds, n).astype(np.str_)
+    names = np.unique(values)
+    found = _follows(ranks, values)
+    if not 1 < len(names) <= n // 2:
+        assert found == 0
+        return
+    columns = (values[:, None] == names).astype(float)
+    plain = LinearRegression(fit_intercept=False).fit(columns, ranks).score(columns, ranks)
+    assert found == pytest.approx(1 - (1 - plain) * (n - 1) / (n - len(names)))
+
+
+def test_what_many_values_or_none_explain_is_not_said() -> None:
+    ranks = np.arange(1, 401.0)
+    assert _follows(ranks, np.repeat(np.arange(100), 4).astype(np.str_)) > 0.99
+    assert _follows(ranks, np.resize(np.arange(101), 400).astype(np.str_)) == 0
+    assert _follows(ranks, np.full(400, "same")) == 0
+    assert _follows(ranks, -ranks) == pytest.approx(-1) and _follows(ranks, np.ones(400)) == 0
+    gaps = np.where(ranks > 2, np.nan, ranks)
+    assert _follows(ranks, gaps) == 0 and _follows(ranks, np.where(ranks > 3, np.nan, ranks)) == pytest.approx(1)
+
+
+def test_only_what_brings_near_is_marked() -> None:
+    """The most influential part is darkest; parts that push away are as light as none."""
+    marked = _weighted(Influence(0, 0, 0.5, ["<a>", "b", "c"], np.array([0.4, -0.3, 0.2])))
+    assert re.findall(r"rgba\(33,102,172,([\d.]+)\)", marked) == ["0.75", "0.00", "0.38"]
+    assert re.findall(r">([^<]+)</span>", marked) == ["&lt;a&gt;", "b", "c"]
+    nothing = _weighted(Influence(0, 0, 0.5, ["a", "b"], np.array([-0.4, 0.0])))
+    assert re.findall(r"172,([\d.]+)\)", nothing) == ["0.00", "0.00"]
