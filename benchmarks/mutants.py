@@ -179,8 +179,8 @@ def main() -> None:
     share = noticed / len(found)
     run = json.loads((folder / "share.json").read_text())["totals"]["percent_covered"]
     asks = [
-        common.ask("lines of the package that a test runs", ">= 90 %", f"{run:.1f} %", run >= 90),
         common.ask("mistakes that a test notices", ">= 80 %", f"{noticed} of {len(found)}", share >= 0.8),
+        common.ask("lines of the package that a test runs", ">= 90 %", f"{run:.1f} %", run >= 90),
     ]
     survivors = [row for row in found if not row["killed"]]
     name = "mutants" + ("_quick" if quick else "")
