@@ -81,7 +81,7 @@ def refused(ended: Ended, said: str) -> None:
         ("embed run words.png", r"none of 1 items can be decoded, e\.g\. words\.png: no picture"),
         ("embed run data --out vectors.txt", r"vectors\.txt: give a name that ends in \.parquet or \.npy"),
         ("embed run data --out words.png/x.npy", r"x\.npy: a file .* is in the way; choose another name"),
-        ("evaluate run data --checks knn,colour", r"unknown check 'colour'; known: knn, linear"),
+        ("evaluate run data --checks knn,colour", r"unknown check 'colour'; known: answers, knn"),
         ("evaluate run one --checks knn", r"cannot be divided into two splits; add more data"),
         (
             "evaluate run data --label none --checks knn",

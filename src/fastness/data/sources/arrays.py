@@ -61,7 +61,7 @@ class ArraySource:
             labels = None if columns.label == "none" else labels
         if _is_tensor(data):
             data = data.detach().cpu().numpy()
-        if columns.wanted == "text":
+        if columns.wanted == "text" and isinstance(next(iter(data), ""), str):
             return labelled(dataset_of(data), labels, "list")
         if isinstance(data, np.ndarray) and data.dtype != object:
             return from_pixels(data, labels, "array")
