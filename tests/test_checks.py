@@ -200,6 +200,21 @@ def test_the_probe():
     assert few.temperature == 1.0
 
 
+def test_a_calibrated_figure_says_how_its_temperature_was_found(subject):
+    """The plain one says that there was none."""
+    for m in run("calibration", subject).measurements:
+        scaled = m.name.startswith("calibration.scaled.")
+        assert ("no scaling" not in m.protocol) == scaled
+        assert (f"temperature {subject.probe.temperature:.2f}, chosen on the other fifth" in m.protocol) == scaled
+
+
+def test_what_has_too_few_items_is_not_measured(subject):
+    one, two = (replace(subject, test=subject.test.select(np.arange(n))) for n in (1, 2))
+    check = CHECKS.get("stability")()
+    assert check.missing(one) == "needs more items" and check.missing(two) is None
+    assert check.missing(replace(subject, fit=subject.fit.select(np.arange(1)))) == "needs more items"
+
+
 def test_stability_of_one_point_and_of_points_apart(subject):
     """Both figures are shares; an encoder that gives one point tells nothing apart, ties counting against it."""
     found = values(run("stability", subject))

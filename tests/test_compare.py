@@ -502,6 +502,7 @@ def test_all_are_compared_with_the_first(tmp_path: Path) -> None:
     assert [(c.before.folder, c.after.folder) for c in found.comparisons] == [(folders[0], f) for f in folders[1:]]
     gains = [next(d.gain for d in c.differences if d.name == "knn.accuracy") for c in found.comparisons]
     assert gains == pytest.approx([-0.25, 0.125])
+    assert "further places" not in (tmp_path / "out" / "compare.md").read_text()
     alone = fs.compare(folders[0], out=tmp_path / "alone")
     assert [(c.before.folder, c.after.folder) for c in alone.comparisons] == [(folders[0], folders[0])]
 

@@ -100,6 +100,8 @@ def test_what_stands_for_nothing_is_no_good_figure() -> None:
     for label in (-1, 2):
         with pytest.raises(BadInput, match=f"labels, row 1: {label} is none of the 2 classes"):
             calibration.nll([[0.5, 0.5]] * 2, [0, label])
+    with pytest.raises(BadInput, match="labels, row 1: 5 is none"):
+        calibration.nll([[0.5, 0.5]] * 3, [0, 5, 9])
     assert math.isnan(calibration.reliability([], []).error)
     assert math.isnan(clustering.dunn(np.zeros((4, 2)), [0, 0, 1, 1]))
     assert not len(knn_predict(np.eye(3, dtype=np.float32), np.arange(3), np.zeros((0, 3), np.float32)))

@@ -83,6 +83,10 @@ def test_answers(tmp_path):
     assert found["a.npz"] == pytest.approx(found["c.csv"], abs=1e-9)
     assert abs(found["a.npz"]["calibration.raw.ece", "all"] - abs((said == data.labels).mean() - 0.82)) < 0.01
     assert not any(name.startswith("calibration") for name, _ in found["d.csv"])
+    scaled = fs.evaluate(None, data, ["calibration"], predictions=tmp_path / "a.npz", out=tmp_path / "alone").evidence
+    said_of = {m.name: m.protocol for m in scaled.measurements}
+    assert "temperature 1.00, as nothing is fitted to another" in said_of["calibration.scaled.ece"]
+    assert "no scaling" in said_of["calibration.raw.ece"]
 
 
 def test_order_and_further_items(bundle, tmp_path):

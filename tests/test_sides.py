@@ -18,6 +18,7 @@ import fastness as fs
 from fastness.core.errors import BadInput
 from fastness.data.sides import sides_of
 from fastness.encoders import ready
+from fastness.metrics.intervals import wilson
 from fastness.metrics.retrieval import best_ranks
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "white": (250, 250, 250)}
@@ -87,6 +88,13 @@ def test_retrieval_zero_shot_and_search_by_words(run, captioned: Path, tmp_path:
     assert report["retrieval.image_to_caption.recall@1"] > 0.9
     assert report["retrieval.caption_to_image.recall@1"] > 0.9
     assert report["zero_shot.accuracy"] > 0.6
+    for way in ("image_to_caption", "caption_to_image"):
+        shares = []
+        for depth in (1, 5, 10):
+            found = report.evidence.get(f"retrieval.{way}.recall@{depth}")
+            assert (found.low, found.high) == pytest.approx(wilson(round(found.value * found.n), found.n))
+            shares.append(found.value)
+        assert shares == sorted(shares)
     answers = fs.search(run.bundle, captioned, "a blue square", k=5, image="image", label="label")
     assert {hit.label for hit in answers.hits} == {"blue"}
     with Image.open(answers.contact_sheet(tmp_path / "sheet.png")) as sheet:

@@ -619,3 +619,9 @@ def test_loggers_get_the_numbers_and_unknown_ones_are_refused(tmp_path):
     assert [line["event"] for line in lines] == ["start", "step", "knn", "warning"] and lines[1]["loss"] == 0.123457
     with pytest.raises(BadInput, match="unknown logger 'paper'; known: tensorboard"):
         fs.train("digits", out=tmp_path / "run", quiet=True, loggers=["paper"], **TINY)
+
+
+def test_a_run_that_may_stop_on_collapse_goes_on_while_it_is_well(tmp_path):
+    run = fs.train("digits", out=tmp_path, quiet=True, stop_on_collapse=True, **{**TINY, "steps": 40, "batch_size": 32})
+    events = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+    assert run.steps == 40 and not any(event["event"] == "warning" for event in events)
