@@ -133,3 +133,56 @@ def test_what_speaks_against_comes_first_and_what_says_nothing_last() -> None:
         measured("corruption.mean.accuracy", 0.45),
     )  # fmt: skip
     assert [s.good for s in found] == [False, True, True, None]
+
+
+@pytest.mark.parametrize(("mean", "good"), [(0.8 * 0.75, True), (0.5999, False), (0.6001, True)])
+def test_just_above_and_below_four_fifths_of_the_clean_accuracy(mean: float, good: bool) -> None:
+    found = [measured("corruption.clean.accuracy", 0.75), measured("corruption.mean.accuracy", mean)]
+    assert only(*found).good is good
+
+
+@pytest.mark.parametrize(("chance", "surely"), [(0.0499, True), (0.05, False), (0.0501, False)])
+def test_what_counts_as_beyond_chance(chance: float, surely: bool) -> None:
+    """Of slices and of groups alike; a slice counts whatever letter its name begins with."""
+    whole = measured("slices.accuracy", 0.8)
+    for name in ("Vendor == 'a'", "zone == 'a'", "`1st` == 'a'"):
+        found = only(whole, measured("slices.accuracy", 0.5, slice=name, chance=chance))
+        assert found.good is not surely and (name in found.text) is surely
+    groups = only(measured("groups.sex.error.difference", 0.5, chance=chance))
+    assert groups.good is (False if surely else None)
+
+
+def test_the_best_of_the_baselines_is_the_one_to_beat() -> None:
+    """Whichever it is; each has its own words."""
+    words = {"raw": "the raw items", "untrained": "the untrained network", "from_scratch": "training from scratch"}
+    for best, called in words.items():
+        found = [measured("few_label.10.encoder.accuracy", 0.6, 0.55, 0.65)]
+        for name in words:
+            value = 0.7 if name == best else 0.4
+            found.append(measured(f"few_label.10.{name}.accuracy", value, value - 0.04, value + 0.04))
+        assert only(*found).good is False and f"; {called} 70%" in only(*found).text
+
+
+def test_fifty_labels_a_class_are_better_than_none() -> None:
+    assert "With 50 labels a class" in only(*few(50, (0.9, 0.85, 0.95), (0.6, 0.55, 0.65))).text
+    for each in (2, 49, 51, 100):
+        assert said(*few(each, (0.9, 0.85, 0.95), (0.6, 0.55, 0.65))) == []
+
+
+def test_of_equal_scores_the_first_speaks() -> None:
+    found = only(measured("ood.svhn.knn.auroc", 0.95), measured("ood.svhn.energy.auroc", 0.95))
+    assert found.text.endswith("by knn.")
+
+
+def test_every_column_of_groups_has_its_sentence() -> None:
+    """In the order of the measurements; figures of one column do not speak for another."""
+    found = said(
+        measured("groups.error", 0.1),
+        measured("groups.age.ece.difference", 0.1, chance=0.001),
+        measured("groups.age.error.difference", 0.2, chance=0.3),
+        measured("groups.age.error.ratio", 1.1, 1.0, 1.2),
+        measured("groups.sex.error.difference", 0.4, chance=0.01),
+        measured("groups.sex.error.ratio", 3.0, 2.0, 4.0),
+    )
+    assert [s.good for s in found] == [False, True]
+    assert "3.0 times as often in one group of sex" in found[0].text and found[1].text.endswith("items of age.")
