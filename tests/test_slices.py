@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastness as fs
 from fastness.data.sources.arrays import from_pixels
@@ -239,3 +241,163 @@ def test_effective_robustness():
     assert effective_robustness([0.7], [shifted[1] + 0.1], clean, shifted) == pytest.approx([0.1])
     with pytest.raises(ValueError, match="two baseline"):
         effective_robustness([0.7], [0.6], [0.5, 0.5], [0.4, 0.4])
+
+
+COLUMNS = {
+    "size": np.array([3.0, 1.0, 2.0, np.nan, 2.0, -1.0]),
+    "kind": np.array(["b", "a", "", "c", "B", "b"]),
+}
+SIGNS = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize(
+    ("column", "written", "value"), [("size", "2", 2.0), ("size", "-1", -1.0), ("kind", "'b'", "b")]
+)
+def test_a_comparison_is_that_of_each_item(sign, column, written, value):
+    """From either side; what is missing is never in it."""
+    holds, there = SIGNS[sign], [x != "" and x == x for x in COLUMNS[column].tolist()]
+    pairs = list(zip(COLUMNS[column].tolist(), there, strict=True))
+    found = slices.where(f"{column} {sign} {written}", COLUMNS)
+    assert found.name == f"{column} {sign} {written}"
+    assert found.mask.tolist() == [known and holds(x, value) for x, known in pairs]
+    turned = slices.where(f"{written} {sign} {column}", COLUMNS).mask
+    assert turned.tolist() == [known and holds(value, x) for x, known in pairs]
+
+
+def test_expressions_are_joined_as_they_are_written():
+    """``and`` binds before ``or``, brackets before both; a chain holds where each of its parts does."""
+
+    def rows(expression):
+        return np.flatnonzero(slices.where(expression, COLUMNS).mask).tolist()
+
+    assert rows("size == 3 or size == 1 and kind == 'b'") == [0]
+    assert rows("(size == 3 or size == 1) and kind == 'a'") == [1]
+    assert rows("0 < size < 3") == [1, 2, 4] and rows("3 >= size > 1") == [0, 2, 4]
+    assert rows("not (size > 1 or kind == 'b')") == [1, 3] and rows("not size > 1 and kind == 'b'") == [5]
+    assert rows("size in (1, 3)") == [0, 1] and rows("size not in [1, 3]") == [2, 4, 5]
+    assert rows("kind in {'b'}") == [0, 5] and rows("kind not in ('b', 'c')") == [1, 4]
+    names = {"a b": COLUMNS["size"], "c d": COLUMNS["kind"], "e": COLUMNS["size"]}
+    assert np.flatnonzero(slices.where("`a b` < 3 and `c d` == 'b' or e == 3", names).mask).tolist() == [0, 5]
+    for wrong in ("1 < 2", "1 in size", "size in 3", "size + 1 in [3]", "size in [kind]", "size == 'x'", "kind == 1"):
+        with pytest.raises(fs.BadInput, match="write it like: brightness < 40"):
+            slices.where(wrong, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "different", "text", "made"),
+    [("kind", 1, True, 0), ("kind", 2, True, 2), ("kind", 20, True, 20), ("kind", 21, True, 0),
+     ("label", 1, True, 0), ("label", 21, True, 21), ("label", 100, True, 100), ("label", 101, True, 0),
+     ("size", 1, False, 0), ("size", 2, False, 2), ("size", 10, False, 10), ("size", 11, False, 2)],
+)  # fmt: skip
+def test_how_many_values_make_slices_of_themselves(name, different, text, made):
+    values = np.resize(np.arange(float(different)), 3 * different)
+    found = slices.usual({name: values.astype(np.str_) if text else values})
+    assert len(found) == made
+    if made == different:
+        assert all(part.mask.sum() == 3 and f"{name} == " in part.name for part in found)
+    # What is missing is no value of its own.
+    values = np.append(values.astype(np.str_), "") if text else np.append(values, np.nan)
+    assert [part.name for part in slices.usual({name: values})] == [part.name for part in found]
+
+
+def test_the_ends_of_a_number_are_its_lowest_and_highest_fifth():
+    """Of what is there, whatever the order; ends that are rounded hold what their names say."""
+    size = np.random.default_rng(0).permutation(np.append(np.arange(101.0), [np.nan] * 20))
+    low, high = slices.usual({"size": size})
+    assert (low.name, high.name) == ("size <= 20", "size >= 80")
+    assert sorted(size[low.mask]) == list(range(21)) and sorted(size[high.mask]) == list(range(80, 101))
+    fine = np.linspace(1.00001, 2.00001, 101)
+    low, high = slices.usual({"size": fine})
+    assert (low.name, high.name) == ("size <= 1.2", "size >= 1.8")
+    assert np.array_equal(low.mask, fine <= 1.2) and np.array_equal(high.mask, fine >= 1.8)
+
+
+def test_nobody_gets_more_slices_than_can_be_read():
+    columns = {f"c{i:02}": np.resize(np.arange(20), 40).astype(np.str_) for i in range(11)}
+    found = slices.usual(columns)
+    assert len(found) == 200 and found[-1].name == "c09 == '9'"
+
+
+def test_a_column_that_was_asked_for_may_have_a_thousand_values():
+    for values in (np.arange(1000.0), np.arange(1000).astype(np.str_)):
+        columns = {"id": np.append(values, values[:5])}
+        found = slices.by_value("id", columns)
+        assert len(found) == 1000 and sorted(int(part.mask.sum()) for part in found) == [1] * 995 + [2] * 5
+        assert [
+            part.name for part in slices.asked(["id", "id == 'x'"] if values.dtype.kind == "U" else ["id"], columns)
+        ][:1000] == [part.name for part in found]
+    with pytest.raises(fs.BadInput, match=r"'a b' has 1,001 different values; give an expression: `a b` < 1"):
+        slices.by_value("a b", {"a b": np.arange(1001.0)})
+
+
+def test_facts_become_numbers_texts_or_nothing():
+    """Numbers if all that are there are; cells are trimmed and cut at a hundred; free text is left out."""
+    n = 1001
+    rows = [str(i) for i in range(n)]
+    data = from_pixels(np.zeros((n, 2, 2), np.uint8)).described(
+        number=[" 1.5 ", "", None, "-2e3", *["7"] * (n - 4)],
+        mixed=["1", "two", " two ", None, *["1"] * (n - 4)],
+        empty=[" "] * n,
+        long=["x" * 99 + "yz", "x" * 99 + "yw", "x" * 99, *["z"] * (n - 3)],
+        many=[f"t{row}" for row in rows],
+        nearly=["t1", *[f"t{row}" for row in rows[1:]]],
+    )
+    known = slices.known_of(data)
+    assert set(known) == {"number", "mixed", "empty", "long", "nearly"}
+    np.testing.assert_array_equal(known["number"][:5], [1.5, np.nan, np.nan, -2000, 7])
+    assert known["mixed"][:4].tolist() == ["1", "two", "two", ""]
+    assert set(known["empty"]) == {""} and len(set(known["nearly"])) == 1000
+    assert known["long"][:3].tolist() == ["x" * 99 + "y", "x" * 99 + "y", "x" * 99]
+    part = slices.known_of(data.select(np.array([4, 1, 0])))
+    np.testing.assert_array_equal(part["number"], [7, np.nan, 1.5])
+    assert part["mixed"].tolist() == ["1", "two", "1"]
+
+
+def test_labels_are_known_by_name():
+    """An item without a label has none."""
+    data = from_pixels(np.zeros((4, 2, 2), np.uint8), np.array(["cat", "dog", "cat", "emu"]))
+    assert slices.known_of(data)["label"].tolist() == ["cat", "dog", "cat", "emu"]
+    hidden = replace(data, whole=replace(data.whole, labels=np.array([0, -1, 1, 2])))
+    assert slices.known_of(hidden)["label"].tolist() == ["cat", "", "dog", "emu"]
+
+
+def test_what_is_said_of_a_part_is_what_tells_it_best():
+    """At least half of it, a fifth more than of the others; the two that tell most, with their shares."""
+    inside = np.arange(2000) < 1000
+
+    def said(**shares):
+        """Columns that are yes on so many of a thousand inside, and so many of a thousand others, by number."""
+        place = np.arange(2000) % 1000
+        columns = {n: np.where(place < np.where(inside, *most), "yes", "no") for n, most in shares.items()}
+        return slices.described(inside, columns)
+
+    none = "nothing that is known tells them from the others"
+    assert said(a=(500, 300)) == "a == 'yes' (50% of them, 30% of the others)"
+    assert said(a=(499, 0)) == said(a=(500, 301)) == said(a=(0, 0)) == none
+    assert said(a=(800, 599)) == "a == 'yes' (80% of them, 60% of the others)"
+    three = said(a=(800, 400), b=(900, 200), c=(900, 400))
+    assert three == "b == 'yes' (90% of them, 20% of the others); c == 'yes' (90% of them, 40% of the others)"
+
+
+@given(st.lists(st.text("ab c", max_size=9), min_size=2, max_size=12), st.integers(1, 11))
+def test_telling_words_are_those_of_a_loop(texts, cut):
+    """Share inside times the log of the ratio to the share of all; words of two letters and more, five at most."""
+    inside = texts[: min(cut, len(texts))]
+
+    def share(word, among):
+        return sum(word in text.split() for text in among) / len(among)
+
+    words = {word for text in inside for word in text.split() if len(word) > 1}
+    score = {word: share(word, inside) * np.log(share(word, inside) / share(word, texts)) for word in words}
+    found = slices._telling_words([text.upper() for text in inside], texts)
+    assert len(found) == min(5, len(words)) and set(found) <= words
+    assert [score[word] for word in found] == pytest.approx(sorted(score.values(), reverse=True)[: len(found)])
+    assert slices._telling_words(["bb aa", "cc"], ["bb aa", "cc"]) == ["aa", "bb", "cc"]
