@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 import fastness as fs
 from fastness.corruptions import SEVERITIES, WORLDS, Scene
 from fastness.corruptions.image import COMMON, CORRUPTIONS
+from fastness.data.sources.arrays import from_pixels
 from fastness.evaluation.checks import CHECKS
+from fastness.evaluation.checks.groups import _apart, _by_chance
 from fastness.evaluation.probe import Probe
 from fastness.evaluation.subject import Subject
 from fastness.metrics.calibration import softmax
@@ -260,3 +263,176 @@ def test_votes(bundle, subject, tmp_path):
     np.savez(tmp_path / "votes.npz", counts=np.zeros_like(counts))
     with pytest.raises(fs.BadInput, match=r"votes.npz: row 0 has no vote"):
         fs.evaluate(bundle, digits(), ["votes"], votes=tmp_path / "votes.npz")
+
+
+def answered(folder, n: int = 240, **facts) -> Subject:
+    """Return another model's probabilities of three classes, right more often where they are surer."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    logits = rng.normal(size=(n, 3)) + rng.gamma(1.5, 1.5, (n, 1)) * np.eye(3)[labels]
+    data = from_pixels(rng.integers(0, 256, (n, 4, 4), dtype=np.uint8), labels).described(**facts)
+    np.savez(folder / "said.npz", probabilities=softmax(logits))
+    return Subject.elsewhere(folder / "said.npz", data, 0)
+
+
+def fitted(folder, n: int = 240) -> Subject:
+    """Return vectors that tell three classes a little, so that a probe of them has a temperature."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(2 * n) % 3
+    splits = np.repeat(["train", "test"], n)
+    data = from_pixels(rng.integers(0, 256, (2 * n, 4, 4), dtype=np.uint8), labels, splits=splits)
+    np.save(folder / "vectors.npy", np.eye(12)[labels] + 0.7 * rng.normal(size=(2 * n, 12)))
+    return Subject.elsewhere(folder / "vectors.npy", data, 0)
+
+
+def probabilities(subject: Subject, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities of the classes, how sure the answer is, and whether it is right."""
+    p = np.exp(subject.test_logits / temperature)
+    p /= p.sum(1, keepdims=True)
+    return p, p.max(1), p.argmax(1) == subject.test_labels
+
+
+def distance(confidence: np.ndarray, right: np.ndarray, bins: list[np.ndarray]) -> float:
+    """Return the expected calibration error of such bins."""
+    return sum(abs(confidence[b].mean() - right[b].mean()) * b.sum() for b in bins if b.any()) / len(right)
+
+
+@pytest.mark.parametrize("made", [answered, fitted])
+def test_calibration_is_that_of_a_loop(made, tmp_path):
+    """Fifteen bins of equal width and of equal mass; scaled by the temperature or not at all."""
+    subject = made(tmp_path)
+    found = run("calibration", subject)
+    got, n = values(found), len(subject.test)
+    assert (subject.probe.temperature == 1) is (made is answered) and len(got) == 8
+    for way, temperature in (("raw", 1.0), ("scaled", subject.probe.temperature)):
+        p, confidence, right = probabilities(subject, temperature)
+        width = [(confidence > i / 15) & (confidence <= (i + 1) / 15) for i in range(15)]
+        mass = [np.isin(np.arange(n), part) for part in np.array_split(np.argsort(confidence), 15)]
+        assert got[f"calibration.{way}.ece"] == pytest.approx(distance(confidence, right, width))
+        assert got[f"calibration.{way}.ece_mass"] == pytest.approx(distance(confidence, right, mass))
+        brier = ((p - np.eye(3)[subject.test_labels]) ** 2).sum(1)
+        nll = -np.log(p[np.arange(n), subject.test_labels])
+        assert got[f"calibration.{way}.brier"] == pytest.approx(brier.mean())
+        assert got[f"calibration.{way}.nll"] == pytest.approx(nll.mean())
+        for column, each in (("_confidence", confidence), (".brier", brier), (".nll", nll)):
+            assert found.items[f"{way}{column}"] == pytest.approx(each)
+    assert np.array_equal(found.items["right"], right) and 0.5 < right.mean() < 0.95
+    units = {"ece": "share", "ece_mass": "share", "brier": "score", "nll": "nats"}
+    for m in found.measurements:
+        kind = m.name.split(".")[2]
+        assert (m.n, m.better, m.unit) == (n, "lower", units[kind])
+        assert ("15 bins of equal width" in m.protocol) is (kind == "ece")
+        assert ("15 bins of equal mass" in m.protocol) is (kind == "ece_mass")
+        scaled = m.name.startswith("calibration.scaled.")
+        assert ("; no scaling; " in m.protocol) is not scaled
+        theirs = "temperature 1.00, as nothing is fitted to another model's answers"
+        assert (theirs in m.protocol) is (scaled and made is answered)
+        assert ("chosen on the other fifth" in m.protocol) is (scaled and made is fitted)
+
+
+@pytest.mark.parametrize("made", [answered, fitted])
+def test_selection_is_that_of_a_loop(made, tmp_path):
+    """The surest first: the mean risk of all shares that may be answered, and the largest share within each risk."""
+    subject = made(tmp_path)
+    found = run("selective", subject)
+    _, confidence, right = probabilities(subject, subject.probe.temperature)
+    wrong = ~right[np.argsort(-confidence)]
+    risks = [wrong[:k].mean() for k in range(1, len(wrong) + 1)]
+    got = values(found)
+    assert list(got) == [f"selective.{kind}" for kind in ("aurc", "coverage@1%", "coverage@5%", "coverage@10%")]
+    assert got["selective.aurc"] == pytest.approx(np.mean(risks))
+    for share in (0.01, 0.05, 0.1):
+        most = max((k for k, risk in enumerate(risks, 1) if risk <= share), default=0)
+        assert got[f"selective.coverage@{share:.0%}"] == pytest.approx(most / len(wrong))
+    assert got["selective.coverage@5%"] < got["selective.coverage@10%"]
+    assert np.array_equal(found.items["wrong"], ~right) and found.items["confidence"] == pytest.approx(confidence)
+    for m in found.measurements:
+        area = m.name == "selective.aurc"
+        assert (m.n, m.better) == (240, "lower" if area else "higher")
+        assert m.protocol.startswith("mean error over all coverages" if area else "share answered at that share")
+
+
+def grouped(folder, *names: str) -> Subject:
+    """Return answers on groups of 49, 50, 51 and 90 items, and of another column without a meaning."""
+    size = np.repeat(["s", "t", "u", "v"], [49, 50, 51, 90])
+    subject = answered(folder, size=size, lot=np.where(np.arange(240) % 2, "odd", "even"), few=["x"] * 239 + ["y"])
+    return replace(subject, sensitive=names)
+
+
+def test_groups_are_those_of_a_loop(tmp_path):
+    """Of fifty items at least; largest less smallest, and over smallest, of errors and of calibration errors."""
+    subject = grouped(tmp_path, "size", "few")
+    found = run("groups", subject)
+    _, confidence, right = probabilities(subject, 1)
+    rows = {"t": np.arange(49, 99), "u": np.arange(99, 150), "v": np.arange(150, 240)}
+    got = {(m.name, m.slice): m for m in found.measurements}
+    for kind in ("error", "ece"):
+        rates = {}
+        for group, mine in rows.items():
+            c, r = confidence[mine], right[mine]
+            bins = [(c > i / 15) & (c <= (i + 1) / 15) for i in range(15)]
+            rates[group] = 1 - r.mean() if kind == "error" else distance(c, r, bins)
+            m = got.pop((f"groups.{kind}", f"size == '{group}'"))
+            assert (m.n, m.better, m.chance, m.unit) == (len(mine), "lower", None, "share")
+            assert m.value == pytest.approx(rates[group]) and m.low < m.value < m.high
+            if kind == "error":
+                half = 1.96 * (rates[group] * (1 - rates[group]) / len(mine)) ** 0.5
+                assert m.high - m.low == pytest.approx(2 * half, rel=0.25)
+        assert got.pop((f"groups.{kind}", "few == 'x'")).n == 239
+        most, least = max(rates.values()), min(rates.values())
+        for figure, value in (("difference", most - least), ("ratio", most / least)):
+            m = got.pop((f"groups.size.{kind}.{figure}", "all"))
+            assert m.value == pytest.approx(value)
+            assert (m.n, m.better, m.unit) == (191, "lower", "score")
+            assert m.protocol.startswith("largest and smallest of 3 groups of at least 50 items; ")
+    assert not got
+    assert np.array_equal(found.items["error"], ~right) and found.items["confidence"] == pytest.approx(confidence)
+
+
+def test_chances_of_groups_are_corrected_for_the_columns_alone(tmp_path):
+    """Holm's correction over columns, errors and calibration errors each for themselves; one figure's two agree."""
+    alone = {}
+    for name in ("size", "lot"):
+        found = run("groups", grouped(tmp_path, name)).measurements
+        alone |= {m.name: m.chance for m in found if m.chance is not None}
+    both = {m.name: m.chance for m in run("groups", grouped(tmp_path, "size", "lot")).measurements if m.chance}
+    assert set(both) == set(alone) and len(both) == 8
+    for kind in ("error", "ece"):
+        mine = [alone[f"groups.{name}.{kind}.difference"] for name in ("size", "lot")]
+        least, most = sorted(mine)
+        for name, p in zip(("size", "lot"), mine, strict=True):
+            expected = min(1, 2 * least) if p == least else max(min(1, 2 * least), most)
+            for figure in ("difference", "ratio"):
+                assert both[f"groups.{name}.{kind}.{figure}"] == pytest.approx(expected)
+
+
+def test_groups_of_answers_without_probabilities_and_without_errors(tmp_path):
+    """No calibration error; a ratio to a group that is never wrong is left out; such groups are as apart as can be."""
+    names = np.repeat(["a", "b"], 60)
+    labels = np.arange(120) % 2
+    data = from_pixels(np.repeat(np.arange(120, dtype=np.uint8), 16).reshape(120, 4, 4), labels).described(g=names)
+    np.savez(tmp_path / "said.npz", predicted=np.where(names == "a", labels, 1 - labels).astype(np.str_))
+    subject = replace(Subject.elsewhere(tmp_path / "said.npz", data, 0), sensitive=("g",))
+    found = {m.name: m for m in run("groups", subject).measurements if m.slice == "all"}
+    assert list(found) == ["groups.g.error.difference"]
+    assert found["groups.g.error.difference"].value == 1
+    assert found["groups.g.error.difference"].chance == pytest.approx(1 / 301)  # of 300 permutations none as far
+    assert found["groups.g.error.difference"].n == 120
+
+
+def test_how_far_groups_lie_apart_by_chance():
+    """As the hypergeometric distribution has it for two groups; certain where nothing is apart."""
+    wrong = np.arange(60) % 3 == 0
+    members = [np.flatnonzero(np.arange(60) < 30), np.flatnonzero(np.arange(60) >= 30)]
+
+    def rate(rows):
+        return float(wrong[rows].mean())
+
+    assert _apart(rate, members) == {"difference": 0, "ratio": 1}
+    assert _by_chance(rate, members, 0.0, np.random.default_rng(0)) == 1
+    exact = 2 * hypergeom.cdf(7, 60, 20, 30)  # 7 and 13 of 20, or further apart
+    assert _by_chance(rate, members, 6 / 30 - 1e-9, np.random.default_rng(0)) == pytest.approx(exact, abs=0.06)
+    three = [np.array([0, 1, 2, 3]), np.array([0, 3]), np.array([0, 1, 2])]
+    assert _apart(rate, three) == pytest.approx({"difference": 1 - 1 / 3, "ratio": 3})
+    never = _apart(rate, [np.array([1, 2]), np.array([0, 1])])
+    assert never["difference"] == 0.5 and np.isnan(never["ratio"])

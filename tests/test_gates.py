@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import fastness as fs
-from fastness.evaluation.compare import Comparison, Difference
+from fastness.evaluation.compare import Comparison, Difference, compare
 from fastness.evaluation.evidence import Evidence
 from fastness.evaluation.gate import Judgement, Policy, Rule, Verdict, judge, read_policy
 from fastness.evaluation.measurement import Measurement
+from fastness.metrics.intervals import wilson
 
 LEVEL = 0.75  # what is left is exact
 ONE_UP, ONE_DOWN = (lambda x: math.nextafter(x, math.inf)), (lambda x: math.nextafter(x, -math.inf))
@@ -278,12 +282,11 @@ def test_what_a_policy_may_say() -> None:
     assert Rule.model_validate(rule).items == 50 and Rule.model_validate({**rule, "items": 1}).items == 1
     assert Rule.model_validate(rule).proof == "harm"
     for level, fine in ((0.5, False), (0.5001, True), (0.9999, True), (1, False)):
-        wrong = [] if fine else [ValueError]
         if fine:
             assert Policy.model_validate({"rules": [rule], "level": level}).level == level
-        for error in wrong:
-            with pytest.raises(error, match="level"):
-                Policy.model_validate({"rules": [rule], "level": level})
+            continue
+        with pytest.raises(ValueError, match="level"):
+            Policy.model_validate({"rules": [rule], "level": level})
     for bad in ({"drop": -1e-9}, {"drop": 0.1, "items": 0}, {}, {"by": "a"}, {"drop": 0, "proof": "hope"}):
         with pytest.raises(ValueError, match="Rule"):
             Rule.model_validate({"measure": "m", **bad})
@@ -306,3 +309,51 @@ def test_a_mistake_in_a_policy_is_named_by_its_place(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(fs.BadInput, match="no YAML"):
         read_policy(path)
+
+
+def written(folder: Path, right: np.ndarray) -> Evidence:
+    """Write evidence of right and wrong answers."""
+    folder.mkdir()
+    key = pa.array([i.to_bytes(32, "big") for i in range(len(right))], pa.binary(32))
+    pq.write_table(pa.table({"sha256": key, "accuracy": right}), folder / "knn.parquet")
+    pq.write_table(pa.table({"sha256": key}), folder / "items.parquet")
+    found = evidence(str(folder), ["knn.accuracy"], len(right))
+    return replace(found, about={"files": {"knn.parquet": "", "items.parquet": ""}})
+
+
+def test_the_level_of_the_policy_is_that_of_its_intervals(tmp_path: Path) -> None:
+    """Whether the comparison was made at a higher or a lower one."""
+    right = np.arange(200) < 150
+    one, other = written(tmp_path / "a", right), written(tmp_path / "b", right)
+    for level in (0.6, 0.95, 0.99):
+        low = wilson(150, 200, level)[0]
+        for made in (0.6, 0.95, 0.99):
+            comparison = compare(one, other, [], made)
+            for floor, through in ((low - 1e-9, True), (low + 1e-9, False)):
+                rule = {"measure": "knn.accuracy", "floor": floor, "proof": "safety"}
+                assert judge(Policy.model_validate({"rules": [rule], "level": level}), comparison).passed is through
+
+
+def test_the_first_mistake_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("rules: [{measure: a, drop: none}, {measure: a, floor: high}]\nlevel: low\n")
+    with pytest.raises(fs.BadInput, match=r"policy.yaml: rules\.1\.drop: "):
+        read_policy(path)
+    old, new = evidence("old", ["a.x", "a.y", "a.z"]), evidence("new", ["a.x"])
+    with pytest.raises(fs.BadInput, match=r"rule 1: 'a\.y' was measured of old"):
+        verdict(compared(change("a.x"), before=old, after=new), {"measure": "a.*", "floor": 0})
+    comparison = groups(a=60)
+    for rule, asked in (({"where": "group == 'z'"}, "group == 'z'"), ({"by": "empty"}, "empty")):
+        known = {**comparison.known, "empty": np.full(60, "")}
+        with pytest.raises(fs.BadInput, match=rf"rule 1: no item is in its slices; is '{asked}' meant"):
+            verdict(replace(comparison, known=known), {"measure": "knn.accuracy", "floor": 0, **rule})
+
+
+def test_a_slice_is_not_all_items_whatever_it_is_called() -> None:
+    """A name that sorts before `all`: too small it is not judged, and it stands for no figure of all items."""
+    comparison = groups(a=49, b=51)
+    comparison = replace(comparison, known={"Age": comparison.known["group"]})
+    found = verdict(comparison, {"measure": "knn.accuracy", "by": "Age", "floor": 0}).judgements
+    assert [(j.slice, j.passed) for j in found] == [("Age == 'a'", None), ("Age == 'b'", True)]
+    with pytest.raises(fs.BadInput, match="was not measured of old on the same items"):
+        verdict(compared(change(slice="Age == 'a'")), {"measure": "*", "floor": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -332,3 +333,41 @@ def test_what_each_side_took_for_something_else_is_counted(tmp_path: Path) -> No
     made = fs.train(path, columns=columns, steps=1, batch_size=16, width=8, out=tmp_path / "run", quiet=True)
     subject = Subject.of(fs.load(made.bundle), fs.open_data(path, **columns), 0)
     assert dict(subject.held_out.handled) == {"column 'price': cells that cannot be read": 2}
+
+
+def test_recall_is_the_share_of_first_right_answers_that_stand_high_enough(run, captioned: Path) -> None:
+    """Both ways between random vectors, with Wilson's interval; of each item its rank and whether it is within."""
+    from fastness.data.sides import right_answers
+    from fastness.evaluation.checks.retrieval import Retrieval
+    from fastness.evaluation.subject import Subject
+
+    real = Subject.of(fs.load(run.bundle), fs.open_data(captioned, **COLUMNS), 0)
+    names, n = list(real.sides), len(real.unfitted)
+    draw = np.random.default_rng(0)
+    vectors = {name: draw.normal(size=(n, 4)).astype(np.float32) for name in names}
+    vectors = {name: x / np.linalg.norm(x, axis=1, keepdims=True) for name, x in vectors.items()}
+
+    class Drawn(Subject):
+        def side_vectors(self, name: str) -> np.ndarray:
+            return vectors[name]
+
+    found = Retrieval().run(Drawn(**{name: getattr(real, name) for name in real.__dataclass_fields__}))
+    assert found.dataset is real.unfitted and len(found.measurements) == 6
+    by_name = {m.name: m for m in found.measurements}
+    for asking, answering in (names, names[::-1]):
+        right = right_answers(real.unfitted, asking, answering)(np.arange(n))
+        scores = vectors[asking] @ vectors[answering].T
+        ranks = np.array([1 + (s[~r] >= s[r].max()).sum() for s, r in zip(scores, right, strict=True)])
+        way = f"{asking}_to_{answering}"
+        assert np.array_equal(found.items[f"{way}_rank"], ranks)
+        shares = []
+        for depth in (1, 5, 10):
+            hits, m = int((ranks <= depth).sum()), by_name[f"retrieval.{way}.recall@{depth}"]
+            assert np.array_equal(found.items[f"{way}.recall@{depth}"], ranks <= depth)
+            assert (m.value, m.low, m.high, m.n) == (hits / n, *wilson(hits, n), n)
+            assert (m.over, m.unit, m.data, m.better) == ("items", "share", real.unfitted.fingerprint, "higher")
+            shares.append(m.value)
+        assert 0 < shares[0] < shares[1] < shares[2] <= 1
+    alone = {names[0]: real.sides[names[0]]}
+    assert "several sides" in str(Retrieval().missing(replace(real, sides=alone)))
+    assert Retrieval().missing(real) is None
