@@ -10,12 +10,16 @@ import typer
 
 from fastness.cli import options
 
+_FORMS = "onnx, onnx-fp16, onnx-bf16, onnx-int8, openvino, openvino-int8, static."
+
 
 @options.takes_columns
 def export(
     bundle: Annotated[str, typer.Argument(help="A bundle's or a run's folder.")],
     data: Annotated[str, typer.Argument(help="Real items, by which the export is compared with the encoder.")],
-    form: Annotated[str, typer.Option("--format", help="onnx, onnx-fp16, onnx-bf16, openvino.")] = "onnx",
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, onnx-fp16, onnx-bf16, onnx-int8, openvino, openvino-int8.")
+    ] = "onnx",
     side: Annotated[str | None, typer.Option(help="Which side of things with several.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: exports/FORMAT in the bundle's.")] = None,
     floor: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine to the encoder's vectors.")] = None,

@@ -21,8 +21,10 @@ from fastness.delivery.intake import KINDS, Intake, Sample, intake_of
 from fastness.delivery.parity import Parity, compared
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import DESCRIPTION, FORMAT
+from fastness_runtime.items import INTAKES
 
 _COMPARED = 1000  # items
+_ENOUGH = 64  # items to calibrate by
 PARITY = "parity.json"
 
 
@@ -64,7 +66,8 @@ def export(
         form: see `forms.FORMS`.
         side: which side of things with several, by its column's name or its modality.
         out: folder of the export; default: ``exports/FORM`` in the bundle's.
-        floor: least cosine between the two embeddings of an item that is let pass; default: the form's.
+        floor: least cosine between the two embeddings of an item that is let pass, or of a ``static`` form least rank
+            correlation; default: the form's.
         seed: by which items are taken.
         say: called with a line of progress.
         **columns: see `open_data`.
@@ -83,20 +86,17 @@ def export(
         raise BadInput(f"--format {form}: is made of encoders of {' or '.join(map(plural, kind.modalities))} alone")
     say = say or (lambda line: None)
     say("items …")
-    sample = _sample(bundle, data, seed, columns)
+    sample, others = _samples(bundle, data, kind.calibrated, seed, columns)
     folder = Path(out) if out is not None else whole.path / "exports" / (form if side is None else f"{form}-{side}")
     result: list[Parity] = []
 
     def fill(temporary: Path) -> None:
         say("graph …")
-        _write(kind, form, bundle, side, temporary)
+        _write(kind, form, bundle, side, others, temporary)
         say("comparing with the encoder …")
-        parity = compared(load_export(temporary), sample, kind.floor if floor is None else floor)
+        parity = compared(load_export(temporary), sample, kind.judged, kind.floor if floor is None else floor)
         if not parity.holds:
-            raise GateRefused(
-                f"{folder}: {form} refused: item {parity.worst} of {parity.items} has a cosine of {parity.least:.5f} "
-                f"to what the encoder gives, less than {parity.floor}; choose another form, or say --floor"
-            )
+            raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")
         write_json(temporary / PARITY, parity.to_dict() | {"data": _described(data), "hardware": describe()})
         result.append(parity)
 
@@ -104,7 +104,7 @@ def export(
     return Export(folder, form, sum(file.stat().st_size for file in folder.iterdir()), result[0])
 
 
-def _write(kind: Form, form: str, bundle: bundles.Bundle, side: str | None, folder: Path) -> None:
+def _write(kind: Form, form: str, bundle: bundles.Bundle, side: str | None, sample: Sample, folder: Path) -> None:
     """Write the graph, the files beside it, and what describes them."""
     intake = intake_of(bundle.encoder)
     for name, content in intake.files.items():
@@ -120,7 +120,9 @@ def _write(kind: Form, form: str, bundle: bundles.Bundle, side: str | None, fold
         **intake.about,
     }
 
-    about["graph"] = kind.write(Source(bundle, intake, graph_of(bundle.encoder, intake)), folder)
+    ready = INTAKES[bundle.modality](folder, about)
+    written = kind.write(Source(bundle, intake, graph_of(bundle.encoder, intake), sample, ready), folder)
+    about |= {"graph": written.graph, "made": dict(written.about)}
     about["input"] = {"name": intake.name, "dtype": str(intake.example.dtype).removeprefix("torch.")}
     about["input"]["shape"] = _shape(intake)
     about["outputs"] = {"embeddings": "float32, rows of length 1", "features": "float32, as the network gives them"}
@@ -134,13 +136,20 @@ def _shape(intake: Intake) -> list[int | str]:
     return [names.get(place, size) for place, size in enumerate(intake.example.shape)]
 
 
-def _sample(bundle: bundles.Bundle, data: Any, seed: int, columns: dict[str, str | None]) -> Sample:
+def _samples(
+    bundle: bundles.Bundle, data: Any, calibrated: int, seed: int, columns: dict[str, str | None]
+) -> tuple[Sample, Sample]:
+    """Return items to compare by, and up to as many to calibrate by as are wanted: others, where there are enough."""
     dataset = bundle.open(data, **columns)
-    rows = numpy_generator(seed, "parity").permutation(len(dataset))[:_COMPARED]
-    sample = KINDS.get(bundle.modality).sample(bundle, dataset.select(np.sort(rows)))
-    if not len(sample):
+    order = numpy_generator(seed, "parity").permutation(len(dataset))
+    compared = order[:_COMPARED]
+    others = order[_COMPARED : _COMPARED + calibrated]
+    others = others if len(others) >= min(calibrated, _ENOUGH) else compared[:calibrated]
+    draw = KINDS.get(bundle.modality).sample
+    samples = draw(bundle, dataset.select(np.sort(compared))), draw(bundle, dataset.select(np.sort(others)))
+    if not len(samples[0]) or (calibrated and not len(samples[1])):
         raise BadInput(f"{dataset.whole.source}: no usable item to compare by; give others")
-    return sample
+    return samples
 
 
 def _described(data: Any) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 
 import onnx
 import torch
@@ -40,7 +41,7 @@ def graph_of(encoder: Encoder, intake: Intake) -> onnx.ModelProto:
     """
     inner = "square" if intake.before else intake.name
     sizes = {0: torch.export.Dim("batch"), **{place: torch.export.Dim(name) for place, name in intake.any_size.items()}}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")  # remarks for those who write exporters
         program = torch.onnx.export(
             _Whole(encoder).eval(),
@@ -74,7 +75,8 @@ def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _quiet(*names: str):  # type: ignore[no-untyped-def]
+def quiet(*names: str) -> Iterator[None]:
+    """Let loggers speak of errors alone."""
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy import stats
 
-from fastness.delivery.intake import Sample
+from fastness.delivery.intake import Floats, Sample
 from fastness_runtime import Encoder
 
 _ALONE = 16  # items that are also given one by one
+_APART = (1, 2, 4, 8, 16)  # places between the items of a pair
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Parity:
         least, mean: of the cosines between the two embeddings of each item.
         worst: position of the item with the least.
         alone: largest difference of a number of an embedding between an item alone and among 63 others.
-        floor: below which the least is refused.
+        order: rank correlation (Spearman) of the cosines of pairs of items, by the one and by the other.
+        judged: which of these is refused below the floor, ``least`` or ``order``.
+        floor: of it.
     """
 
     items: int
@@ -30,25 +35,53 @@ class Parity:
     mean: float
     worst: int
     alone: float
+    order: float
+    judged: str
     floor: float
 
     @property
     def holds(self) -> bool:
-        """Whether no item lies below the floor."""
-        return self.least >= self.floor
+        """Whether the floor is kept."""
+        return bool(getattr(self, self.judged) >= self.floor)
+
+    @property
+    def said(self) -> str:
+        """What is judged, in words."""
+        if self.judged == "order":
+            return f"it orders pairs of {self.items} items as the encoder does by {self.order:.3f} of {self.floor}"
+        return f"item {self.worst} of {self.items} has a cosine of {self.least:.5f} to the encoder's, not {self.floor}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
         return {**asdict(self), "holds": self.holds}
 
 
-def compared(exported: Encoder, sample: Sample, floor: float) -> Parity:
+def compared(exported: Encoder, sample: Sample, judged: str, floor: float) -> Parity:
     """Embed a sample by an export and compare; see `Parity`."""
-    found = exported.embed(sample.items, batch_size=64).astype(np.float64)
-    theirs = sample.vectors.astype(np.float64)
-    cosines = (found * theirs).sum(1) / np.maximum(
-        np.linalg.norm(found, axis=1) * np.linalg.norm(theirs, axis=1), 1e-12
-    )
+    found = exported.embed(sample.items, batch_size=64)
+    alike = cosines(found, sample.vectors)
     few = sample.select(range(min(_ALONE, len(sample))))
     alone = float(np.abs(exported.embed(few.items, batch_size=1) - found[: len(few)]).max())
-    return Parity(len(sample), float(cosines.min()), float(cosines.mean()), int(cosines.argmin()), alone, floor)
+    return Parity(
+        len(sample),
+        float(alike.min()),
+        float(alike.mean()),
+        int(alike.argmin()),
+        alone,
+        _order(found, sample.vectors),
+        judged,
+        floor,
+    )
+
+
+def cosines(these: Floats, those: Floats) -> npt.NDArray[np.float64]:
+    """Return the cosine of each row of ``[N, D]`` with the row of the same place of the other."""
+    a, b = these.astype(np.float64), those.astype(np.float64)
+    return np.asarray((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12))
+
+
+def _order(these: Floats, those: Floats) -> float:
+    """Return the rank correlation of the similarities of items with some others; NaN of fewer than three pairs."""
+    apart = [shift for shift in _APART if shift < len(these)]
+    pairs = [np.concatenate([(x * np.roll(x, shift, 0)).sum(1) for shift in apart] or [[]]) for x in (these, those)]
+    return float(stats.spearmanr(*pairs)[0]) if len(pairs[0]) > 2 else float("nan")

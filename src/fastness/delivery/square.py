@@ -40,4 +40,6 @@ def squares_first(graph: onnx.ModelProto, size: int) -> onnx.ModelProto:
     first = helper.make_model(made, opset_imports=graph.opset_import, ir_version=graph.ir_version)
     wanted = graph.graph.input[0].name
     prefixed = compose.add_prefix(first, "square/", rename_inputs=False)
-    return compose.merge_models(prefixed, graph, [("square/resized", wanted)])
+    merged = compose.merge_models(prefixed, graph, [("square/resized", wanted)])
+    del merged.opset_import[len(graph.opset_import) :]  # it lists each twice, which ONNX Runtime's quantiser refuses
+    return merged

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fastness.delivery.forms import FORMS, Form, Source
+from fastness.delivery.forms import FORMS, Form, Source, Written
 
 _WORTH = 256  # numbers; smaller tensors stay as they are
 
@@ -22,7 +22,7 @@ class Narrow(Form):
     kind: ClassVar[int]
     dtype: ClassVar[type]
 
-    def write(self, source: Source, folder: Path) -> str:
+    def write(self, source: Source, folder: Path) -> Written:
         """Narrow every large tensor and put a cast behind it."""
         model = onnx.ModelProto()
         model.CopyFrom(source.graph)
@@ -40,7 +40,7 @@ class Narrow(Form):
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         onnx.save(model, folder / "encoder.onnx")
-        return "encoder.onnx"
+        return Written("encoder.onnx")
 
 
 @FORMS.register("onnx-fp16")

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from fastness.core.errors import BadInput
-from fastness.delivery.forms import FORMS, Form, Source
+from fastness.delivery.forms import FORMS, Form, Source, Written
 
 
 @FORMS.register("openvino")
@@ -19,14 +19,19 @@ class OpenVino(Form):
     floor = 0.999
     modalities = ("text",)
 
-    def write(self, source: Source, folder: Path) -> str:
+    def write(self, source: Source, folder: Path) -> Written:
         """Convert the graph; weights keep their 32 bits."""
-        try:
-            import openvino
-        except ImportError:
-            raise BadInput("--format openvino: OpenVINO is not here; pip install 'fastness[openvino]'") from None
-        between = folder / "between.onnx"
-        onnx.save(source.graph, between)
-        openvino.save_model(openvino.convert_model(between), folder / "encoder.xml", compress_to_fp16=False)
-        between.unlink()
-        return "encoder.xml"
+        return Written(convert(source.graph, folder))
+
+
+def convert(graph: onnx.ModelProto, folder: Path) -> str:
+    """Write OpenVINO's files of a graph into a folder and return the name of the one to load."""
+    try:
+        import openvino
+    except ImportError:
+        raise BadInput("--format openvino: OpenVINO is not here; pip install 'fastness[openvino]'") from None
+    between = folder / "between.onnx"
+    onnx.save(graph, between)
+    openvino.save_model(openvino.convert_model(between), folder / "encoder.xml", compress_to_fp16=False)
+    between.unlink()
+    return "encoder.xml"

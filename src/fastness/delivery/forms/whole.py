@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from fastness.delivery.forms import FORMS, Form, Source
+from fastness.delivery.forms import FORMS, Form, Source, Written
 
 
 @FORMS.register("onnx")
@@ -15,7 +15,7 @@ class Whole(Form):
 
     line = "float32, for ONNX Runtime and anything else that reads ONNX"
 
-    def write(self, source: Source, folder: Path) -> str:
+    def write(self, source: Source, folder: Path) -> Written:
         """Write it as it is."""
         onnx.save(source.graph, folder / "encoder.onnx")
-        return "encoder.onnx"
+        return Written("encoder.onnx")

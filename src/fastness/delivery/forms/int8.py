@@ -1,0 +1,102 @@
+"""Weights, and what is multiplied with them, in 8 bits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+
+from fastness.core.errors import BadInput
+from fastness.delivery import rows
+from fastness.delivery.convolutions import WAYS, Convolutions
+from fastness.delivery.convolutions import places as convolutions
+from fastness.delivery.forms import FORMS, Form, Source, Written
+from fastness.delivery.forms.openvino import convert
+from fastness.delivery.parity import cosines
+from fastness.delivery.sensitivity import left_alone
+from fastness_runtime.sessions import SESSIONS
+
+_TRIED = 64  # items by which losses are measured
+Narrow = Callable[[set[str]], onnx.ModelProto]
+
+
+class Int8(Form):
+    """A quarter of the file, and faster where there are integer units."""
+
+    floor = 0.99
+    calibrated = 256
+
+    def narrow(self, source: Source) -> tuple[onnx.ModelProto, dict[str, object]]:
+        """Return the graph in 8 bits, and what is to be known of how it was made."""
+        places = {**rows.places(source.graph.graph), **convolutions(source.graph.graph)}
+        if not places:
+            raise BadInput("--format int8: nothing in this network is a product with weights worth it; take onnx")
+        trial = _Trial(source)
+        ways = self._ways(source)
+        losses = {way: trial.lost(make(set())) for way, make in ways.items()}
+        way = min(losses, key=losses.__getitem__)
+        bearable = (1 - self.floor) / 2  # other items lose more than those that were tried
+        left = left_alone(places, lambda leave: trial.lost(ways[way](leave)), bearable)
+        return ways[way](set(left)), {"ranges": way, "left_alone": left, "of": len(places)}
+
+    def _ways(self, source: Source) -> dict[str, Narrow]:
+        """Return the ways to narrow, given what to leave alone: several where convolutions need ranges."""
+        if not convolutions(source.graph.graph):
+            return {"by row": lambda leave: rows.in_eight_bits(source.graph, leave)}
+        alone = [batch for _, batch in source.batches(1)]
+        return {way: _both(Convolutions(source.graph, alone, way)) for way in WAYS}
+
+
+def _both(by: Convolutions) -> Narrow:
+    return lambda leave: rows.in_eight_bits(by.in_eight_bits(leave), leave)
+
+
+@FORMS.register("onnx-int8")
+class Onnx(Int8):
+    """For ONNX Runtime."""
+
+    line = "products by row, tables and convolutions in int8, calibrated on your items; what is sensitive stays float32"
+
+    def write(self, source: Source, folder: Path) -> Written:
+        """Write the graph in 8 bits."""
+        graph, about = self.narrow(source)
+        onnx.save(graph, folder / "encoder.onnx")
+        return Written("encoder.onnx", about)
+
+
+@FORMS.register("openvino-int8")
+class OpenVino(Int8):
+    """For OpenVINO."""
+
+    line = "the same for OpenVINO; of texts"
+    runtime = "openvino"
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+
+    def write(self, source: Source, folder: Path) -> Written:
+        """Convert the graph in 8 bits."""
+        graph, about = self.narrow(source)
+        return Written(convert(graph, folder), about)
+
+
+class _Trial:
+    """Measures what narrowing loses: one less the least cosine over a few items."""
+
+    def __init__(self, source: Source) -> None:
+        self._name = source.intake.name
+        few = source.sample.select(range(min(_TRIED, len(source.sample))))
+        self._batches = list(source.batches(16, few))
+        self._vectors = few.vectors
+
+    def lost(self, graph: onnx.ModelProto) -> float:
+        found = np.zeros_like(self._vectors)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "encoder.onnx"
+            onnx.save(graph, path)
+            session = SESSIONS["onnxruntime"](path, self._name, None)
+        for positions, batch in self._batches:
+            found[positions] = session.run(batch)[0]
+        return float(1 - cosines(found, self._vectors).min())
