@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml runtime/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install -q -c constraints.txt -e './runtime[text]' -e '.[dev,text]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e './runtime[text,image]' -e '.[dev,text]'
 	touch $(STAMP)
 
 demo: setup

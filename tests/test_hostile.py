@@ -17,8 +17,8 @@ from conftest import PIXELS, idx, installed, tar_folder, write_classes, write_pa
 from fastness.core.errors import BadInput
 from fastness.data import Dataset, open_data
 from fastness.data.cache import decoded
-from fastness.data.decode import decode
 from fastness.data.manifest import printable
+from fastness_runtime.decode import decode
 from hostile import Hostile, write_hostile
 
 

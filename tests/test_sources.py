@@ -20,9 +20,9 @@ from PIL import Image
 from conftest import LABELS, PIXELS, idx, tar_folder, write_classes, write_parquet, write_pictures, zip_folder
 from fastness.core.errors import BadInput
 from fastness.data import Dataset, open_data
-from fastness.data.decode import decode
 from fastness.data.manifest import printable
 from fastness.data.show import as_seen, plural
+from fastness_runtime.decode import decode
 
 
 def read(dataset: Dataset) -> np.ndarray:

@@ -1,7 +1,8 @@
 """One way to embed texts, in a process of its own: ``text_server.py WAY MODEL THREADS``.
 
-Prints ``ready``; then, for each line ``IN OUT`` on stdin, embeds the JSON list of texts in IN, writes OUT (npy) and prints
-the seconds that embedding took. Ways of fastness need ``fastness_runtime`` alone, those of peers ``text_serving.txt``.
+Prints ``ready``; then, for each line of two paths on stdin, embeds the JSON list of texts in the first, writes the
+other (npy) and prints the seconds that embedding took. Ways of fastness need ``fastness_runtime`` alone, peers their own
+environment.
 """
 
 import json
@@ -108,9 +109,10 @@ def main() -> None:
         texts, out = line.rstrip("\n").split("\t")
         given = json.loads(Path(texts).read_text())
         started = time.perf_counter()
-        vectors = embed(given)
-        print(time.perf_counter() - started, flush=True)
-        np.save(out, np.asarray(vectors, np.float32))
+        vectors = np.asarray(embed(given), np.float32)
+        seconds = time.perf_counter() - started
+        np.save(out, vectors)
+        print(seconds, flush=True)
 
 
 main()

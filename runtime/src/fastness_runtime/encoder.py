@@ -44,8 +44,8 @@ class Encoder:
 
         Args:
             items: of images a uint8 array ``[N, H, W, 3]`` or ``[N, 3, H, W]``, or a list of such pictures of any
-                sizes; of texts a list of ``str``; of tables a float32 array ``[N, C]`` of coded cells, or a list of
-                mappings from column to number, date or text, ``None`` where missing.
+                sizes, or of ``bytes`` of their files; of texts a list of ``str``; of tables a float32 array ``[N, C]``
+                of coded cells, or a list of mappings from column to number, date or text, ``None`` where missing.
             normalize: rows of length 1; else the features as the encoder gives them.
             batch_size: most items that are computed at once.
 

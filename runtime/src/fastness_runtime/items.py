@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness_runtime.errors import Unusable
+from fastness_runtime.sessions import cores
 
 Positions = npt.NDArray[np.int64]
 Batches = Callable[[Any, int], Iterator[tuple[Positions, npt.NDArray[Any]]]]
@@ -24,7 +26,11 @@ def pictures(folder: Path, about: Mapping[str, Any]) -> Batches:
 
     def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
         alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        planes = [_planes(item, position) for position, item in enumerate(items)]
+        if any(isinstance(item, bytes) for item in items):
+            with ThreadPoolExecutor(cores()) as pool:
+                planes = list(pool.map(_planes, items, range(len(items))))
+        else:
+            planes = [_planes(item, position) for position, item in enumerate(items)]
         for position, item in enumerate(planes):
             alike[item.shape].append(position)
         for positions in alike.values():
@@ -36,7 +42,7 @@ def pictures(folder: Path, about: Mapping[str, Any]) -> Batches:
 
 def _planes(item: Any, position: int) -> npt.NDArray[np.uint8]:
     """Return one picture as uint8 ``[3, H, W]``."""
-    pixels = np.asarray(item)
+    pixels = _decoded(item, position) if isinstance(item, bytes) else np.asarray(item)
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels, (3, *pixels.shape))
     elif pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.shape[0] != 3:
@@ -44,6 +50,18 @@ def _planes(item: Any, position: int) -> npt.NDArray[np.uint8]:
     if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise Unusable(f"item {position}: {pixels.dtype} {pixels.shape} is no picture; give uint8 [H, W, 3]")
     return pixels
+
+
+def _decoded(item: bytes, position: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a picture's file."""
+    try:
+        from fastness_runtime.decode import DamagedItem, decode
+    except ImportError:
+        raise Unusable(f"item {position}: is a file; pip install fastness-runtime[image]") from None
+    try:
+        return decode(item)
+    except DamagedItem as error:
+        raise Unusable(f"item {position}: {error}; leave it out or mend it") from None
 
 
 def texts(folder: Path, about: Mapping[str, Any]) -> Batches:

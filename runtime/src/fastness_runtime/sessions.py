@@ -32,7 +32,7 @@ class OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _cores()
+        options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
         self._name = wanted
         self._session: Any = onnxruntime.InferenceSession(
@@ -54,7 +54,7 @@ class OpenVino:
         except ImportError:
             raise Unusable(f"{graph}: wants OpenVINO; pip install fastness-runtime[openvino]") from None
         self._name = wanted
-        config = {"INFERENCE_NUM_THREADS": threads or _cores(), "PERFORMANCE_HINT": "LATENCY"}
+        config = {"INFERENCE_NUM_THREADS": threads or cores(), "PERFORMANCE_HINT": "LATENCY"}
         self._compiled: Any = openvino.Core().compile_model(graph, "CPU", config)
 
     def run(self, batch: Array) -> tuple[Array, Array]:
@@ -64,7 +64,8 @@ class OpenVino:
         return embeddings, features
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

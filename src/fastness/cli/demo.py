@@ -65,7 +65,7 @@ def _save_first(dataset: object, path: Path) -> None:
     from PIL import Image
 
     from fastness.data import Dataset
-    from fastness.data.decode import decode
+    from fastness_runtime.decode import decode
 
     assert isinstance(dataset, Dataset)
     Image.fromarray(decode(dataset.payloads.read(int(dataset.rows[0])))).save(path)

@@ -24,8 +24,8 @@ from fastness.core.errors import BadInput
 from fastness.core.files import cache_root, disk_errors, write_json
 from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset
-from fastness.data.decode import DamagedItem, decode
 from fastness.data.items import Floats, Items, Positions, Progress
+from fastness_runtime.decode import DamagedItem, decode
 
 if TYPE_CHECKING:
     import torch

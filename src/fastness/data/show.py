@@ -12,9 +12,9 @@ from PIL import Image
 
 from fastness.core.registry import Registry
 from fastness.data.dataset import Dataset
-from fastness.data.decode import DamagedItem, decode
 from fastness.data.manifest import printable
 from fastness.data.sides import sides_of
+from fastness_runtime.decode import DamagedItem, decode
 
 _NOTHING = Image.new("RGB", (1, 1), "#eeeeee")
 _PLURALS = {"image": "pictures", "text": "texts", "table": "rows", "sides": "things with several sides"}

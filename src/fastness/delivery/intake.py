@@ -13,11 +13,11 @@ import torch
 from fastness.bundle import Bundle
 from fastness.core.registry import Registry
 from fastness.data import Dataset
-from fastness.data.decode import DamagedItem, decode
 from fastness.data.schema import Category
 from fastness.data.table import TableItems
 from fastness.data.text import texts_of
 from fastness.encoders import Encoder
+from fastness_runtime.decode import DamagedItem, decode
 
 if TYPE_CHECKING:
     import onnx

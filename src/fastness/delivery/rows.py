@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 Floats = npt.NDArray[np.float32]
-_WORTH = 4096  # numbers; smaller matrices and tables stay as they are
+_WORTH = 256  # numbers; smaller matrices and tables stay as they are
 _SEVEN_BITS = 63  # two products of eight bits overflow the sums of processors without VNNI
 _SCALE, _MIDDLE = np.float32(1 / 127), np.uint8(128)
 _EVERYWHERE = {"rows/last": np.array([-1], np.int64), "rows/least": np.float32(1e-30)}

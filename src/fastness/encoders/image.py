@@ -19,10 +19,10 @@ from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
 from fastness.data import Dataset, open_data
 from fastness.data.cache import DecodedImages, decode_square, decoded
-from fastness.data.decode import DamagedItem, decode
 from fastness.data.items import Positions, Progress
 from fastness.data.square import centred_square
 from fastness.encoders.encoder import MODALITIES, Encoder, Files, Modality, Spec
+from fastness_runtime.decode import DamagedItem, decode
 
 _SIZES_CPU = ((12, 16), (40, 32), (100, 64), (math.inf, 96))
 _SIZES_GPU = ((12, 16), (40, 32), (100, 64), (math.inf, 224))

@@ -175,7 +175,7 @@ def _item(item: Any, position: int) -> bytes | npt.NDArray[Any]:
     if isinstance(item, np.ndarray) and item.dtype.kind in "uifb":
         return item
     if hasattr(item, "convert") and hasattr(item, "getexif"):
-        from fastness.data.decode import picture_pixels
+        from fastness_runtime.decode import picture_pixels
 
         return picture_pixels(item)
     raise BadInput(f"item {position}: a {type(item).__name__} is no picture; give paths, arrays or PIL images")

@@ -65,7 +65,7 @@ def _pixels(item: Any, row: int) -> npt.NDArray[Any]:
     if hasattr(picture, "detach"):
         picture = picture.detach().cpu().numpy()
     elif not isinstance(picture, np.ndarray):
-        from fastness.data.decode import picture_pixels
+        from fastness_runtime.decode import picture_pixels
 
         picture = picture_pixels(picture) if hasattr(picture, "convert") else None
     if picture is None:
