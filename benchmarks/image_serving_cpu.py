@@ -1,9 +1,9 @@
 """Pictures a second on a CPU, from the bytes of a JPEG to an embedding, in turns.
 
 Two networks, a small ResNet-18 at 32 px and EfficientNet-Lite0 with ImageNet weights at 224 px, on photographs of
-clothes (96 px). The base is what most people run: Pillow decodes, torchvision resizes, crops and normalises, torch computes in
-float32, 32 pictures at a time, with as many threads as there are cores. The exported forms take the same bytes through
-``fastness_runtime``. All sides take turns in one process each; decoding is counted.
+clothes (96 px). The base is what most people run: Pillow decodes, torchvision resizes, crops and normalises, torch
+computes in float32, 32 pictures at a time, with as many threads as there are cores. The exported forms take the same
+bytes through ``fastness_runtime``. All sides take turns in one process each; decoding is counted.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def torch(model: Path, threads: int):
 def main() -> None:
     """Serve."""
     way, model, folder, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-    embed = globals()[way](model, threads)
+    embed = {"fastness": fastness, "torch": torch}[way](model, threads)
 
     def files(part: str) -> list[bytes]:
         stream = io.BytesIO((folder / f"{part}.bin").read_bytes())

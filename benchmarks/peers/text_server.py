@@ -1,8 +1,8 @@
 """One way to embed texts, in a process of its own: ``text_server.py WAY MODEL THREADS``.
 
 Prints ``ready``; then, for each line of two paths on stdin, embeds the JSON list of texts in the first, writes the
-other (npy) and prints the seconds that embedding took. Ways of fastness need ``fastness_runtime`` alone, peers their own
-environment.
+second (npy) and prints the seconds that embedding took. Ways of fastness need ``fastness_runtime`` alone, peers their
+own environment.
 """
 
 import json
@@ -99,10 +99,13 @@ def _units() -> str:
     return "avx512_vnni" if "avx512_vnni" in flags else "avx512" if "avx512f" in flags else "avx2"
 
 
+WAYS = {way.__name__: way for way in (fastness, torch_default, onnx_int8, openvino, openvino_int8, fastembed)}
+
+
 def main() -> None:
     """Serve."""
     way, model, threads = sys.argv[1:]
-    embed = globals()[way](model, int(threads))
+    embed = WAYS[way](model, int(threads))
     embed(["a few words to begin with"] * 64)
     print("ready", flush=True)
     for line in sys.stdin:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
     from fastness.delivery.export import export
+    from fastness.delivery.signing import sign, verify
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
     from fastness.tasks.search import search
@@ -28,8 +29,21 @@ _WHERE = {
     "load": "fastness.bundle",
     "open_data": "fastness.data",
     "search": "fastness.tasks.search",
+    "sign": "fastness.delivery.signing",
+    "verify": "fastness.delivery.signing",
 }
-__all__ = ["adopt", "compare", "evaluate", "export", "load", "open_data", "search", "train"]
+__all__ = [
+    "adopt",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
+    "open_data",
+    "search",
+    "sign",
+    "train",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

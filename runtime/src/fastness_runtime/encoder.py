@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastness_runtime import signature
 from fastness_runtime.errors import Unusable
 from fastness_runtime.items import INTAKES, Batches
 from fastness_runtime.sessions import SESSIONS, Session
 
 FORMAT = 1
 DESCRIPTION = "export.json"
+_LONGEST = 16 << 20  # bytes of what describes an export
 Floats = npt.NDArray[np.float32]
 
 
@@ -58,33 +59,49 @@ class Encoder:
         return out
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> Encoder:
+def load(folder: str | Path, *, threads: int | None = None, key: signature.Keys = None) -> Encoder:
     """Load an export.
 
     Args:
         folder: with ``export.json`` and the files that it names.
         threads: that compute; default: as many as there are cores for this process.
+        key: files of public keys, of which one must have signed the export; default: those that the environment trusts
+            (``FASTNESS_TRUSTED_KEYS``); an empty list for none.
 
     Raises:
-        Unusable: no export is there, a file of it is missing or was changed, or its runtime is not installed.
+        Unusable: no export is there, a file of it is missing or was changed, its runtime is not installed, or a key is
+            given and no signature of it covers just what is there.
     """
     folder = Path(folder)
+    if trusted := signature.trusted(key):
+        signature.verify(folder, trusted)
+    about = described(folder)
     try:
-        about = dict(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        session = SESSIONS[about["runtime"]](folder / about["graph"], about["input"]["name"], threads)
+        return Encoder(folder, about, session, INTAKES[about["modality"]](folder, about))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"{folder / DESCRIPTION}: describes no export ({type(error).__name__}: {error})") from None
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Return what ``export.json`` says of an export whose files are whole.
+
+    Raises:
+        Unusable: no export is there, or a file of it is missing or was changed.
+    """
+    path = folder / DESCRIPTION
+    try:
+        if path.stat().st_size > _LONGEST:
+            raise Unusable(f"{path}: is larger than any export's; get an intact copy")
+        about = dict(json.loads(path.read_text(encoding="utf-8")))
         if about["format"] != FORMAT:
             raise Unusable(f"{folder}: export format {about['format']} is not this version's ({FORMAT}); export anew")
         files: dict[str, str] = about["files"]
         for name, digest in files.items():
-            if Path(name).name != name or _sha256(folder / name) != digest:
+            if Path(name).name != name or signature.sha256(folder / name) != digest:
                 raise Unusable(f"{folder / name}: was changed after the export was made; get an intact copy")
-        session = SESSIONS[about["runtime"]](folder / about["graph"], about["input"]["name"], threads)
-        return Encoder(folder, about, session, INTAKES[about["modality"]](folder, about))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise Unusable(f"{folder}: no export here ({Path(str(error.filename)).name} is missing)") from None
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise Unusable(f"{folder / DESCRIPTION}: describes no export ({type(error).__name__}: {error})") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Unusable(f"{path}: describes no export ({type(error).__name__}: {error})") from None
+    return about

@@ -58,7 +58,7 @@ def adopt(
         raise BadInput(f"{name}: give its weights with --weights FILE, or --pretrained to let timm download them")
     nothing = Manifest([], np.zeros((0, 32), np.uint8))
     write(out, encoder, _origin(name, weights), nothing)
-    return load(out)
+    return load(out, key=())
 
 
 def _adopt_folder(folder: Path, out: Path, size: int | None) -> Bundle:
@@ -79,7 +79,7 @@ def _adopt_folder(folder: Path, out: Path, size: int | None) -> Bundle:
         raise BadInput(f"{folder}: cannot embed a text ({' '.join(str(error).split())[:150]})") from None
     origin = {"method": "adopted", "encoder": spec.name, "weights": f"folder {folder.name}"}
     write(out, encoder, origin, Manifest([], np.zeros((0, 32), np.uint8)))
-    return load(out)
+    return load(out, key=())
 
 
 def _origin(name: str, weights: Path | None) -> dict[str, str]:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import nn
 
-from fastness.core.errors import BadInput
+from fastness.core.errors import BadInput, GateRefused
 from fastness.core.files import replace_folder, sha256_file, write_bytes, write_json
 from fastness.core.hardware import fast_bf16
 from fastness.data import Dataset, open_data
@@ -32,8 +32,10 @@ from fastness.data.manifest import Manifest
 from fastness.data.show import plural
 from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, read_spec
+from fastness_runtime import Unusable, signature
 
 FORMAT = 2
+_LONGEST = 16 << 20  # bytes of what describes a bundle
 CORE = ("encoder.json", "recipe.json", "data.json", "items.parquet")
 Floats = npt.NDArray[np.float32]
 
@@ -230,21 +232,55 @@ def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Mani
     return identity
 
 
-def load(path: str | Path, encoder: nn.Module | None = None) -> Bundle:
+def load(path: str | Path, encoder: nn.Module | None = None, *, key: signature.Keys = None) -> Bundle:
     """Load a bundle; no pickle, no network.
 
     Args:
         path: the bundle's folder, or a run's folder that has one.
         encoder: the module itself, for a bundle of a module of the user's own.
+        key: files of public keys, of which one must have signed every file of the bundle; default: those that the
+            environment trusts (``FASTNESS_TRUSTED_KEYS``); an empty list for none.
 
     Raises:
         BadInput: no bundle there, a file is missing or was changed, or the weights do not fit.
+        GateRefused: a key is given, and no signature of it covers just what is there.
     """
     folder = Path(path)
     if not (folder / "bundle.json").exists() and (folder / "bundle" / "bundle.json").exists():
         folder = folder / "bundle"
+    if trusted := signature.trusted(key):
+        try:
+            signature.verify(folder, trusted)
+        except Unusable as error:
+            raise GateRefused(str(error)) from None
+    described = core_of(folder)
     try:
-        described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        files = {name: (folder / name).read_bytes() for name in described["core"] if not name.endswith(".safetensors")}
+        spec = read_spec(json.loads(files["encoder.json"]), files)
+        if spec.weights_file not in described["core"]:
+            raise BadInput(f"{folder / 'bundle.json'}: its list of files is not a bundle's; get an intact copy")
+        built = build(spec, encoder)
+        built.load_weights(load_file(folder / spec.weights_file))
+        recipe, data = json.loads(files["recipe.json"]), json.loads(files["data.json"])
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadInput(f"{folder}: is no readable bundle ({type(error).__name__}: {error})") from None
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:200]
+        raise BadInput(f"{folder}: its weights do not fit its encoder ({said})") from None
+    return Bundle(folder, described["id"], built, recipe, data)
+
+
+def core_of(folder: Path) -> dict[str, Any]:
+    """Return what ``bundle.json`` says of a bundle whose core is whole.
+
+    Raises:
+        BadInput: no bundle there, or a file of its core is missing or was changed.
+    """
+    described_in = folder / "bundle.json"
+    try:
+        if described_in.stat().st_size > _LONGEST:
+            raise BadInput(f"{described_in}: is larger than any bundle's; get an intact copy")
+        described: dict[str, Any] = json.loads(described_in.read_text(encoding="utf-8"))
         stated = described["core"]
         if described["format"] != FORMAT:
             raise BadInput(
@@ -252,30 +288,19 @@ def load(path: str | Path, encoder: nn.Module | None = None) -> Bundle:
                 "upgrade fastness, or make the bundle anew"
             )
         if not set(CORE) <= set(stated) or not all(map(_inside, stated)):
-            raise BadInput(f"{folder / 'bundle.json'}: its list of files is not a bundle's; get an intact copy")
+            raise BadInput(f"{described_in}: its list of files is not a bundle's; get an intact copy")
         for name in stated:
             if sha256_file(folder / name) != stated[name]:
                 raise BadInput(f"{folder / name}: was changed after the bundle was made; get an intact copy")
         if _identity(stated) != described["id"]:
-            raise BadInput(f"{folder / 'bundle.json'}: its id does not fit its files; get an intact copy")
-        files = {name: (folder / name).read_bytes() for name in stated if not name.endswith(".safetensors")}
-        spec = read_spec(json.loads((folder / "encoder.json").read_text(encoding="utf-8")), files)
-        if spec.weights_file not in stated:
-            raise BadInput(f"{folder / 'bundle.json'}: its list of files is not a bundle's; get an intact copy")
-        built = build(spec, encoder)
-        built.load_weights(load_file(folder / spec.weights_file))
-        recipe = json.loads((folder / "recipe.json").read_text())
-        data = json.loads((folder / "data.json").read_text())
+            raise BadInput(f"{described_in}: its id does not fit its files; get an intact copy")
     except FileNotFoundError as error:
         raise BadInput(
             f"{folder}: no bundle here ({Path(str(error.filename)).name} is missing); train or adopt one"
         ) from None
-    except (ValueError, KeyError, TypeError, NotADirectoryError, IsADirectoryError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, NotADirectoryError, IsADirectoryError, RecursionError) as error:
         raise BadInput(f"{folder}: is no readable bundle ({type(error).__name__}: {error})") from None
-    except RuntimeError as error:
-        said = " ".join(str(error).split())[:200]
-        raise BadInput(f"{folder}: its weights do not fit its encoder ({said})") from None
-    return Bundle(folder, described["id"], built, recipe, data)
+    return described
 
 
 def _narrow(precision: str, device: torch.device) -> bool:

@@ -94,7 +94,7 @@ def export(
         say("graph …")
         _write(kind, form, bundle, side, others, temporary)
         say("comparing with the encoder …")
-        parity = compared(load_export(temporary), sample, kind.judged, kind.floor if floor is None else floor)
+        parity = compared(load_export(temporary, key=()), sample, kind.judged, kind.floor if floor is None else floor)
         if not parity.holds:
             raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")
         write_json(temporary / PARITY, parity.to_dict() | {"data": _described(data), "hardware": describe()})
