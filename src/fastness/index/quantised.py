@@ -14,7 +14,7 @@ _PER_CELL = 39  # vectors that a centre wants to learn from; FAISS warns below
 class Quantised(Kind):
     """K-means cells of which 1 in 16 are visited; a vector's difference from its centre takes a byte for 4 numbers."""
 
-    candidates = 100
+    candidates = 300
     about = "cells of product-quantised vectors: fast at 1/13 of float32's memory; less exact"
 
     @classmethod
