@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from fastness.delivery.export import export
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
+    from fastness.index import Index
     from fastness.tasks.search import search
     from fastness.training.run import Run
 
 _WHERE = {
+    "Index": "fastness.index",
     "adopt": "fastness.bundle.adopt",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
@@ -29,7 +31,7 @@ _WHERE = {
     "open_data": "fastness.data",
     "search": "fastness.tasks.search",
 }
-__all__ = ["adopt", "compare", "evaluate", "export", "load", "open_data", "search", "train"]
+__all__ = ["Index", "adopt", "compare", "evaluate", "export", "load", "open_data", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

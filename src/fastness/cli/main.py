@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fastness import __version__
-from fastness.cli import adopt, compare, demo, embed, evaluate, export, methods, mine, schema, search, train
+from fastness.cli import adopt, compare, demo, embed, evaluate, export, index, methods, mine, schema, search, train
 from fastness.core.errors import FastnessError
 
 # typer carries its own copy of click and exports only this child of the class that all usage errors share.
@@ -42,6 +42,7 @@ def _root(
 
 for _verb in (train, schema, methods, adopt, embed, evaluate, compare, search, mine, export, demo):
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
+app.add_typer(index.index, name="index")
 
 
 def main() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import faiss
+from typing import Any
 
 from fastness.index.exact import Floats, Rows
-from fastness.index.kinds import KINDS, Kind, Mask, sample, selector
+from fastness.index.kinds import KINDS, Kind, Mask, faiss, sample, selector
 from fastness.index.signs import Signs
 
 
@@ -15,10 +14,10 @@ from fastness.index.signs import Signs
 class Binary(Kind):
     """The bits of `Signs`; every vector's are compared."""
 
-    candidates = 2000
+    candidates = 3000
     about = "signs: 1/21 of float32's memory, every vector is compared, many candidates are rescored from the disk"
 
-    def __init__(self, structure: faiss.IndexBinaryFlat, signs: Signs) -> None:
+    def __init__(self, structure: Any, signs: Signs) -> None:
         super().__init__(structure)
         structure.use_heap = False  # counting is faster than a heap for so many candidates
         self._signs = signs

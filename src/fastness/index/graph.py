@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import faiss
-
 from fastness.index.exact import Floats, Rows
-from fastness.index.kinds import KINDS, Kind, Mask, sample, selector
+from fastness.index.kinds import KINDS, Kind, Mask, faiss, sample, selector
 
 _LINKS, _BUILT_WITH, _SEARCHED = 16, 80, 64
 
@@ -32,4 +30,5 @@ class Graph(Kind):
         found = faiss.SearchParametersHNSW(
             sel=None if allowed is None else selector(allowed), efSearch=min(looked, len(self))
         )
-        return self.structure.search(queries, min(number, len(self)), params=found)[1]
+        proposed: Rows = self.structure.search(queries, min(number, len(self)), params=found)[1]
+        return proposed

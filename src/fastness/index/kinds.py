@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
-import faiss
+import faiss as _faiss
 import numpy as np
 import numpy.typing as npt
 
 from fastness.core.registry import Registry
 from fastness.index.exact import Floats, Rows
 
+faiss: Any = _faiss  # its own types know but a part of it
 Mask = npt.NDArray[np.bool_]
 _TRAINED_ON = 100_000  # vectors that a structure learns from
 

@@ -100,7 +100,7 @@ class Ledger:
         return {name: kind for name, (_, kind) in self._numbered().items()}
 
     def insert(self, first: int, ids: list[str], columns: dict[str, list[Value]], kinds: dict[str, str]) -> int:
-        """Enter items at the rows from ``first`` on, in the place of those with their ids; return how many those are."""
+        """Enter items at the rows from ``first`` on, in the place of those of the same ids; return their number."""
         numbers = self._numbered()
         for name in columns:
             if name not in numbers:

@@ -1,7 +1,8 @@
 """A vector index on PostgreSQL with pgvector: one table of items, and one row that says what the index is made for.
 
 ``postgresql://user@host/database?table=photos``. An add is one transaction. ``hnsw`` is pgvector's graph; ``binary``
-orders by the Hamming distance of sign bits, which PostgreSQL counts itself, and rescores what is near.
+orders by the Hamming distance of bits (`Signs`, learnt of what is added first), which PostgreSQL counts itself, and
+rescores what is near.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from fastness.core.errors import BadInput, Failure
 from fastness.index.about import FORMAT
 from fastness.index.base import CANDIDATES, About, Batch, Hit, Index
 from fastness.index.exact import Floats
+from fastness.index.signs import Signs
 
 KINDS = ("flat", "hnsw", "binary")
 EXACT = 50_000  # matching items are compared one by one up to here
-_CANDIDATES = {"flat": 10, "hnsw": 100, "binary": 1000}
+_CANDIDATES = {"flat": 10, "hnsw": 100, "binary": 2000}
 _MOST = 1000  # that pgvector's graph can be asked for
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 _NO_TABLE = "42P01"
@@ -47,7 +49,7 @@ class PostgresIndex(Index):
         if about.kind not in KINDS:
             raise BadInput(f"unknown kind of index '{about.kind}' on PostgreSQL; known: {', '.join(KINDS)}")
         table, dim = place.table, about.dim
-        bits = f", bits bit({dim}) not null" if about.kind == "binary" else ""
+        bits = ", bits bit varying not null" if about.kind == "binary" else ""
         with _connected(place) as connection, _errors(place), connection.transaction():
             if connection.execute("select to_regclass(%s)", [f"{table}_about"]).fetchone() != (None,):
                 raise BadInput(f"{place.shown}: is there already; add to it, or choose another table")
@@ -58,15 +60,18 @@ class PostgresIndex(Index):
             )
             if about.kind == "hnsw":
                 connection.execute(f"create index on {table} using hnsw (vector vector_ip_ops)")
-            connection.execute(f"create table {table}_about (about jsonb not null, columns jsonb not null)")
+            connection.execute(
+                f"create table {table}_about (about jsonb not null, columns jsonb not null, signs bytea)"
+            )
             stated = json.dumps({"format": FORMAT, **asdict(about)})
-            connection.execute(f"insert into {table}_about values (%s, '{{}}')", [stated])
+            connection.execute(f"insert into {table}_about values (%s, '{{}}', null)", [stated])
         return cls(address)
 
     def __init__(self, address: str | Path) -> None:
         self._at = _place(str(address))
         super().__init__(self._at.shown)
         self._table = self._at.table
+        self._signs: Signs | None = None
         with _errors(self._at):
             self._connection = _connection(self._at)
             row = self._connection.execute(f"select about from {self._table}_about").fetchone()
@@ -96,15 +101,16 @@ class PostgresIndex(Index):
         }
 
     def _add(self, batch: Batch) -> None:
-        table, binary = self._table, self.about.kind == "binary"
-        fields = "id, vector, metadata" + (", bits" if binary else "")
+        table = self._table
+        fields = "id, vector, metadata" + (", bits" if self.about.kind == "binary" else "")
         with _errors(self._at), self._connection.transaction():
             self._enter_columns(batch.kinds)
             self._connection.execute(
                 f"create temporary table added on commit drop as select {fields} from {table} with no data"
             )
+            lines = self._lines(batch)  # before the copy, during which nothing else can be asked
             with self._connection.cursor().copy(f"copy added ({fields}) from stdin") as copy:
-                for row in _lines(batch, binary):
+                for row in lines:
                     copy.write_row(row)
             changed = ", ".join(f"{field} = excluded.{field}" for field in fields.split(", ")[1:])
             self._connection.execute(
@@ -118,6 +124,25 @@ class PostgresIndex(Index):
             if held.setdefault(name, kind) != kind:
                 raise BadInput(f"column '{name}' holds {held[name]}s; another writer has just made it")
         self._connection.execute(f"update {self._table}_about set columns = %s", [json.dumps(held)])
+
+    def _lines(self, batch: Batch) -> list[list[str]]:
+        """Return what COPY takes of each item."""
+        lines = []
+        bits = self._bits(batch.vectors) if self.about.kind == "binary" and batch.ids else []
+        for i, name in enumerate(batch.ids):
+            known = {column: value for column, values in batch.columns.items() if (value := values[i]) is not None}
+            text = json.dumps(known, ensure_ascii=False, allow_nan=False)
+            lines.append([name, _text(batch.vectors[i]), text, *bits[i : i + 1]])
+        return lines
+
+    def _bits(self, vectors: Floats) -> list[str]:
+        """Return the bits of vectors as PostgreSQL writes them; how they are made is learnt of the first."""
+        if self._signs is None:
+            content = self._one(f"select signs from {self._table}_about")
+            self._signs = Signs.learnt(vectors) if content is None else Signs.from_bytes(content)[0]
+            if content is None:
+                self._connection.execute(f"update {self._table}_about set signs = %s", [self._signs.to_bytes()])
+        return ["".join("01"[bit] for bit in row) for row in np.unpackbits(self._signs.of(vectors), axis=1)]
 
     def _remove(self, ids: list[str]) -> int:
         with _errors(self._at), self._connection.transaction():
@@ -147,8 +172,8 @@ class PostgresIndex(Index):
     def _near(self, query: Floats, k: int, condition: str, values: list[Any], candidates: int | None) -> list[Hit]:
         source, given = f"{self._table} where {condition}", list(values)
         if candidates is not None and self.about.kind == "binary":
-            near = f"select * from {source} order by bit_count(bits # %s::bit({self.about.dim})) limit %s"
-            source, given = f"({near}) as near", [*given, _bits(query), candidates]
+            near = f"select * from {source} order by bit_count(bits # %s::bit varying) limit %s"
+            source, given = f"({near}) as near", [*given, *self._bits(query[None]), candidates]
         text = f"select id, -(vector <#> %s::vector), metadata from {source} order by vector <#> %s::vector limit %s"
         asked = _text(query)
         rows = self._connection.execute(text, [asked, *given, asked, k])
@@ -167,21 +192,8 @@ class PostgresIndex(Index):
         return row[0]
 
 
-def _lines(batch: Batch, binary: bool) -> Iterator[tuple[str, ...]]:
-    """Yield what COPY takes of each item."""
-    names = list(batch.columns)
-    for i, name in enumerate(batch.ids):
-        known = {column: value for column in names if (value := batch.columns[column][i]) is not None}
-        row = (name, _text(batch.vectors[i]), json.dumps(known, ensure_ascii=False, allow_nan=False))
-        yield (*row, _bits(batch.vectors[i])) if binary else row
-
-
 def _text(vector: Floats) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
-
-
-def _bits(vector: Floats) -> str:
-    return "".join("1" if positive else "0" for positive in np.greater(vector, 0).tolist())
 
 
 def _place(address: str) -> _Place:

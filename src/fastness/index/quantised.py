@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import faiss
-
 from fastness.index.exact import Floats, Rows
-from fastness.index.kinds import KINDS, Kind, Mask, sample, selector
+from fastness.index.kinds import KINDS, Kind, Mask, faiss, sample, selector
 
 _PER_CELL = 39  # vectors that a centre wants to learn from; FAISS warns below
 
@@ -34,4 +32,5 @@ class Quantised(Kind):
         found = faiss.SearchParametersIVF(
             sel=None if allowed is None else selector(allowed), nprobe=max(8, self.structure.nlist // 16)
         )
-        return self.structure.search(queries, min(number, len(self)), params=found)[1]
+        proposed: Rows = self.structure.search(queries, min(number, len(self)), params=found)[1]
+        return proposed

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import faiss
-
 from fastness.index.exact import Floats, Rows
-from fastness.index.kinds import KINDS, Kind, Mask, sample, selector
+from fastness.index.kinds import KINDS, Kind, Mask, faiss, sample, selector
 
 
 @KINDS.register("int8")
@@ -27,4 +25,5 @@ class Scalar(Kind):
     def propose(self, queries: Floats, number: int, allowed: Mask | None) -> Rows:
         """Compare with every allowed row."""
         chosen = None if allowed is None else faiss.SearchParameters(sel=selector(allowed))
-        return self.structure.search(queries, min(number, len(self)), params=chosen)[1]
+        proposed: Rows = self.structure.search(queries, min(number, len(self)), params=chosen)[1]
+        return proposed

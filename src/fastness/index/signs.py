@@ -48,14 +48,14 @@ class Signs:
         """Return the bits of vectors, packed, uint8 ``[N, B / 8]``."""
         return np.packbits((vectors - self.centre) @ self.turn > 0, axis=1)
 
-    def to_bytes(self, **more: npt.NDArray[np.generic]) -> bytes:
+    def to_bytes(self, **more: Bits) -> bytes:
         """Return all that is needed to make the same bits again, and further arrays with it, as an npz file."""
         buffer = io.BytesIO()
-        np.savez(buffer, turn=self.turn, centre=self.centre, **more)  # type: ignore[arg-type]
+        np.savez(buffer, allow_pickle=False, turn=self.turn, centre=self.centre, **more)
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> tuple[Signs, dict[str, npt.NDArray[np.generic]]]:
+    def from_bytes(cls, content: bytes) -> tuple[Signs, dict[str, Bits]]:
         """Return what `to_bytes` was given."""
         with np.load(io.BytesIO(content), allow_pickle=False) as parts:
             arrays = dict(parts)
