@@ -131,7 +131,8 @@ def main() -> None:
     asked = np.load(questions)
     index_bytes = sum(path.stat().st_size for path in place.iterdir())
     before = memory_mb()
-    found, seconds = answered(index.open(), asked)
+    search = index.open()  # held until memory is measured
+    found, seconds = answered(search, asked)
     held = {key: round(value - before[key], 1) for key, value in memory_mb().items()}
     row = {"queries_per_s": round(len(found) / seconds, 1), "recall": recall(found, np.load(true))}
     print(
