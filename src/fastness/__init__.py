@@ -1,8 +1,8 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries
-that it needs, when it is first asked for.
+``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.adopt``, ``fs.open_data``, ``fs.Index``. Each is imported, with the
+heavy libraries that it needs, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastness import api
 from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 if TYPE_CHECKING:
-    from fastness.api import adopt, compare, evaluate, export, load, open_data, search, sign, train, verify
+    from fastness.api import Index, adopt, compare, evaluate, export, load, open_data, search, sign, train, verify
     from fastness.estimator import ContrastiveEncoder
 
 __version__ = "0.1.0"
@@ -23,6 +23,7 @@ __all__ = [
     "Failure",
     "FastnessError",
     "GateRefused",
+    "Index",
     "adopt",
     "compare",
     "evaluate",

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from fastness.delivery.signing import sign, verify
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
+    from fastness.index import Index
     from fastness.tasks.search import search
     from fastness.training.run import Run
 
 _WHERE = {
+    "Index": "fastness.index",
     "adopt": "fastness.bundle.adopt",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
@@ -33,6 +35,7 @@ _WHERE = {
     "verify": "fastness.delivery.signing",
 }
 __all__ = [
+    "Index",
     "adopt",
     "compare",
     "evaluate",

@@ -17,6 +17,7 @@ from fastness.cli import (
     embed,
     evaluate,
     export,
+    index,
     key,
     methods,
     mine,
@@ -57,6 +58,7 @@ def _root(
 
 for _verb in (train, schema, methods, adopt, embed, evaluate, compare, search, mine, export, key, sign, verify, demo):
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
+app.add_typer(index.index, name="index")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fastness.core.conditions import Columns
 from fastness.core.errors import BadInput, GateRefused
 from fastness.evaluation import slices
 from fastness.evaluation.compare import Comparison, Difference
@@ -62,7 +63,7 @@ class Rule(BaseModel):
             raise ValueError("says no limit; give floor, ceiling or drop")
         return self
 
-    def slices(self, columns: slices.Columns) -> list[Slice] | None:
+    def slices(self, columns: Columns) -> list[Slice] | None:
         """Return the slices that the rule is about, ``None`` for all items together."""
         if not self.by and self.where is None:
             return None

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.bundle import Bundle
+from fastness.core.conditions import Columns
 from fastness.core.errors import BadInput
 from fastness.corruptions import Scene
 from fastness.data import Dataset
@@ -20,7 +21,7 @@ from fastness.encoders import ready
 from fastness.evaluation import predictions
 from fastness.evaluation.predictions import Answers
 from fastness.evaluation.probe import Probe
-from fastness.evaluation.slices import Columns, known_of
+from fastness.evaluation.slices import known_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

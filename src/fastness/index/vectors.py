@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.errors import BadInput
+from fastness.index.exact import unit
 
 EXACT_UP_TO = 50_000
 Floats = npt.NDArray[np.float32]
@@ -32,18 +33,12 @@ class VectorIndex:
         if not self.exact:
             self._index = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
             self._index.hnsw.efConstruction, self._index.hnsw.efSearch = 80, 64
-        self._index.add(_unit(vectors))
+        self._index.add(unit(vectors))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Return similarities and positions ``[M, min(k, N)]`` of the nearest, best first."""
-        scores, rows = self._index.search(_unit(queries), min(k, len(self)))
+        scores, rows = self._index.search(unit(queries), min(k, len(self)))
         return scores, rows
-
-
-def _unit(x: Floats) -> Floats:
-    x = np.array(x, dtype=np.float32, order="C")
-    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return x

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from fastness.core.conditions import Columns
 from fastness.core.seeds import derive
 from fastness.data.show import shown
 from fastness.evaluation import slices
@@ -64,7 +65,7 @@ def _chance(mask: Mask, among: Mask, wrong: Mask) -> float:
     return float(hypergeom.sf(wrong[mine].sum() - 1, among.sum(), wrong[among].sum(), mine.sum()))
 
 
-def _regions(subject: Subject, wrong: Mask, known: slices.Columns) -> tuple[list[Slice], npt.NDArray[np.int64], Mask]:
+def _regions(subject: Subject, wrong: Mask, known: Columns) -> tuple[list[Slice], npt.NDArray[np.int64], Mask]:
     """Return the regions less the items that found them, the region of each item (0 for none), and the other items."""
     z, labels = subject.test_vectors, subject.test_labels
     order = np.random.default_rng(derive(subject.seed, "slices")).permutation(len(wrong))
