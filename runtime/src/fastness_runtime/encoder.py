@@ -28,11 +28,12 @@ class Encoder:
     Attributes:
         folder: where it lies.
         about: what ``export.json`` says: ``bundle`` (the id of what was exported), ``form``, ``modality``, ``dim`` …
+        session: what runs the graph.
     """
 
     folder: Path
     about: dict[str, Any]
-    _session: Session
+    session: Session
     _batches: Batches
 
     @property
@@ -55,7 +56,7 @@ class Encoder:
         """
         out = np.zeros((len(items), self.dim), np.float32)
         for positions, batch in self._batches(items, batch_size):
-            out[positions] = self._session.run(batch)[0 if normalize else 1]
+            out[positions] = self.session.run(batch)[0 if normalize else 1]
         return out
 
 

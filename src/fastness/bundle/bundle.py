@@ -33,6 +33,7 @@ from fastness.data.show import plural
 from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, read_spec
 from fastness_runtime import Unusable, signature
+from fastness_runtime.encoder import DESCRIPTION
 
 FORMAT = 2
 _LONGEST = 16 << 20  # bytes of what describes a bundle
@@ -236,7 +237,8 @@ def load(path: str | Path, encoder: nn.Module | None = None, *, key: signature.K
     """Load a bundle; no pickle, no network.
 
     Args:
-        path: the bundle's folder, or a run's folder that has one.
+        path: the bundle's folder, a run's folder that has one, or the folder of an export in a bundle's: what is
+            measured of it then is what the export computes.
         encoder: the module itself, for a bundle of a module of the user's own.
         key: files of public keys, of which one must have signed every file of the bundle; default: those that the
             environment trusts (``FASTNESS_TRUSTED_KEYS``); an empty list for none.
@@ -248,6 +250,10 @@ def load(path: str | Path, encoder: nn.Module | None = None, *, key: signature.K
     folder = Path(path)
     if not (folder / "bundle.json").exists() and (folder / "bundle" / "bundle.json").exists():
         folder = folder / "bundle"
+    if (folder / DESCRIPTION).exists() and not (folder / "bundle.json").exists():
+        from fastness.bundle.exported import load_exported
+
+        return load_exported(folder, key)
     if trusted := signature.trusted(key):
         try:
             signature.verify(folder, trusted)

@@ -60,7 +60,12 @@ class Encoder(nn.Module, ABC):
 
     ``forward`` takes what ``preprocess`` gives and returns features float32 ``[B, dim]``. In eval mode an item's
     features do not depend on what else is in the batch.
+
+    Attributes:
+        learns: whether it can be trained further.
     """
+
+    learns: ClassVar[bool] = True
 
     def __init__(self, backbone: nn.Module, spec: Spec) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from fastness.bundle import Bundle
 from fastness.core.recipe import Recipe
 from fastness.core.seeds import derive, numpy_generator
 from fastness.evaluation.checks import CHECKS, Check, Findings
@@ -89,7 +90,7 @@ def _standardised(known: Floats, unknown: Floats) -> tuple[Floats, Floats]:
 def _untrained(subject: Subject, draw: int) -> tuple[Floats, Floats]:
     torch.manual_seed(derive(subject.seed, "untrained", draw))
     bundle = subject.bundle
-    fresh = type(bundle)(bundle.path, "", bundle.encoder.untrained(), {}, {})
+    fresh = Bundle(bundle.path, "", bundle.encoder.untrained(), {}, {})
     return _standardised(
         fresh.embed_items(subject.fit, normalize=False), fresh.embed_items(subject.test, normalize=False)
     )

@@ -22,6 +22,12 @@ class FineTuned(Check):
 
     costly = True
 
+    def missing(self, subject: Subject) -> str | None:
+        """It wants labels, and weights."""
+        return super().missing(subject) or (
+            None if subject.bundle.encoder.learns else "an export cannot be trained; tune its bundle"
+        )
+
     def run(self, subject: Subject) -> Findings:
         """Train ten epochs, at most a thousand steps; nothing is chosen by what comes of it."""
         encoder = subject.bundle.encoder
