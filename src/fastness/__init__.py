@@ -1,8 +1,8 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.export``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is
-first asked for.
+``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries
+that it needs, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastness import api
 from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 if TYPE_CHECKING:
-    from fastness.api import adopt, compare, evaluate, export, load, open_data, search, train
+    from fastness.api import adopt, compare, evaluate, export, load, narrow, open_data, prune, search, train
     from fastness.estimator import ContrastiveEncoder
 
 __version__ = "0.1.0"
@@ -28,7 +28,9 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "narrow",
     "open_data",
+    "prune",
     "search",
     "train",
 ]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
     from fastness.delivery.export import export
+    from fastness.delivery.narrowing import narrow
+    from fastness.delivery.prune import prune
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
     from fastness.tasks.search import search
@@ -26,10 +28,12 @@ _WHERE = {
     "evaluate": "fastness.evaluation.evaluate",
     "export": "fastness.delivery.export",
     "load": "fastness.bundle",
+    "narrow": "fastness.delivery.narrowing",
     "open_data": "fastness.data",
+    "prune": "fastness.delivery.prune",
     "search": "fastness.tasks.search",
 }
-__all__ = ["adopt", "compare", "evaluate", "export", "load", "open_data", "search", "train"]
+__all__ = ["adopt", "compare", "evaluate", "export", "load", "narrow", "open_data", "prune", "search", "train"]
 
 
 def __getattr__(name: str) -> Any:

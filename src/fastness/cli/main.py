@@ -10,7 +10,21 @@ from typing import Annotated, Any
 import typer
 
 from fastness import __version__
-from fastness.cli import adopt, compare, demo, embed, evaluate, export, methods, mine, schema, search, train
+from fastness.cli import (
+    adopt,
+    compare,
+    demo,
+    embed,
+    evaluate,
+    export,
+    methods,
+    mine,
+    narrow,
+    prune,
+    schema,
+    search,
+    train,
+)
 from fastness.core.errors import FastnessError
 
 # typer carries its own copy of click and exports only this child of the class that all usage errors share.
@@ -40,7 +54,7 @@ def _root(
     """Options that every verb has."""
 
 
-for _verb in (train, schema, methods, adopt, embed, evaluate, compare, search, mine, export, demo):
+for _verb in (train, schema, methods, adopt, embed, evaluate, compare, search, mine, prune, narrow, export, demo):
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
 
 
