@@ -128,12 +128,12 @@ class Loop:
             BadInput: it is another run's.
         """
         state = checkpoint.read_state(self.checkpoint_path)
-        checkpoint.load(self.checkpoint_path, self.method, self.optimizer)
         if state.get("parents", {}) != self.method.parents():
             raise BadInput(
                 f"{self.checkpoint_path}: learnt from another bundle than is there now; "
                 "choose another --out or delete it"
             )
+        checkpoint.load(self.checkpoint_path, self.method, self.optimizer)
         self.step, self.total = int(state["step"]), int(state["total"])
 
     def save(self) -> None:
