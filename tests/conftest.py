@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import multiprocessing
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,6 +92,30 @@ def on_pictures() -> list[str]:
     from fastness.methods.pretext import Pretext
 
     return [name for name in METHODS if not issubclass(METHODS.get(name), Pretext)]
+
+
+@functools.cache
+def teacher() -> str:
+    """Return the folder of a tiny bundle of pictures, for methods that learn from one; the same in every process."""
+    import torch
+
+    from fastness.bundle import write
+    from fastness.data.manifest import Manifest
+    from fastness.encoders import build
+    from fastness.encoders.image import ImageSpec
+
+    torch.manual_seed(7)
+    folder = Path(tempfile.mkdtemp(prefix="fastness-teacher-"))
+    atexit.register(shutil.rmtree, folder)
+    write(
+        folder / "bundle", build(ImageSpec("resnet18", 16, {"width": 4})), {}, Manifest([], np.zeros((0, 32), np.uint8))
+    )
+    return str(folder / "bundle")
+
+
+def required(method: str) -> dict[str, Any]:
+    """Return the options without which a method cannot be made."""
+    return {"teacher": teacher()} if method == "distil" else {}
 
 
 def write_pictures(folder: Path, pixels: np.ndarray, suffix: str = ".png") -> list[Path]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import fastness as fs
-from conftest import on_pictures
+from conftest import on_pictures, required
 from fastness.core import distributed
 from fastness.core.recipe import Recipe
 from fastness.encoders import Encoder, build
@@ -51,7 +51,7 @@ def make(case: int, norm: bool) -> Method:
     kind = METHODS.get(name)
     sizes = {option: size for option, size in (("projection", 5), ("hidden", 7)) if option in kind.options}
     encoder: Encoder = build(ImageSpec("resnet18", 8, {"width": 4, "stem": "small"}))
-    method = kind(encoder, 0.3, classes=3, **sizes, **options).double().train()
+    method = kind(encoder, 0.3, classes=3, **required(name), **sizes, **options).double().train()
     if not norm:
         for part in method.modules():
             if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import on_pictures
+from conftest import on_pictures, required
 from fastness.encoders.image import ImageEncoder, ImageSpec
 from fastness.losses import LOSSES
 from fastness.methods import METHODS, Known, Method
@@ -38,7 +38,7 @@ def method(name: str, dropout: float = 0.0, **options: object) -> Method:
     sizes = {"projection": 5, "hidden": 7} if "projection" in METHODS.get(name).options else {}
     if name == "moco":
         sizes["queue"] = 20
-    made = METHODS.get(name)(encoder, 0.3, classes=3, **{**sizes, **options}).double().train()
+    made = METHODS.get(name)(encoder, 0.3, classes=3, **{**required(name), **sizes, **options}).double().train()
     for part in made.modules():  # heads look at each item alone too
         if isinstance(part, nn.BatchNorm1d):
             part.eval()

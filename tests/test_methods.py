@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from conftest import on_pictures
+from conftest import on_pictures, required
 from fastness.core.errors import BadInput
 from fastness.encoders import build
 from fastness.encoders.image import ImageSpec
@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, int]] = {
 def make(name: str, **options: Any) -> Method:
     torch.manual_seed(0)
     encoder = build(ImageSpec("resnet18", 16, {"width": 4}))
-    return METHODS.get(name)(encoder, 0.2, classes=3, **{**SMALL.get(name, {}), **options})
+    return METHODS.get(name)(encoder, 0.2, classes=3, **{**required(name), **SMALL.get(name, {}), **options})
 
 
 def batch(items: int = 6, views: int = 2, size: int = 16) -> list[torch.Tensor]:

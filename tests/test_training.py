@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import fastness as fs
-from conftest import on_pictures
+from conftest import on_pictures, required
 from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.core.recipe import Recipe
@@ -66,7 +66,8 @@ def weights(method: str, images, folder: Path, stop_at: int | None = None, **cha
     """Train in a folder; with ``stop_at``, save there, throw everything away and go on from the file."""
     if "scores" in METHODS.get(method).needs:
         images = with_scores(images)
-    recipe = plan.complete(Recipe.parse({"method": method, **TINY, **changes}), images.dataset, CPU)
+    asked = Recipe.parse({"method": method, "options": required(method), **TINY, **changes})
+    recipe = plan.complete(asked, images.dataset, CPU)
 
     def fresh():
         module, views = assembled(images, recipe)

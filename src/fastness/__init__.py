@@ -1,8 +1,21 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.adopt``, ``fs.open_data``, ``fs.Index``. Each is imported, with the
-heavy libraries that it needs, when it is first asked for.
+    from fastness.api import (
+        Index,
+        adopt,
+        compare,
+        evaluate,
+        export,
+        load,
+        narrow,
+        open_data,
+        prune,
+        search,
+        sign,
+        train,
+        verify,
+    )
 """
 
 from __future__ import annotations
@@ -13,7 +26,21 @@ from fastness import api
 from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 if TYPE_CHECKING:
-    from fastness.api import Index, adopt, compare, evaluate, export, load, open_data, search, sign, train, verify
+    from fastness.api import (
+        Index,
+        adopt,
+        compare,
+        evaluate,
+        export,
+        load,
+        narrow,
+        open_data,
+        prune,
+        search,
+        sign,
+        train,
+        verify,
+    )
     from fastness.estimator import ContrastiveEncoder
 
 __version__ = "0.1.0"
@@ -29,7 +56,9 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "narrow",
     "open_data",
+    "prune",
     "search",
     "sign",
     "train",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
     from fastness.delivery.export import export
+    from fastness.delivery.narrowing import narrow
+    from fastness.delivery.prune import prune
     from fastness.delivery.signing import sign, verify
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
@@ -29,7 +31,9 @@ _WHERE = {
     "evaluate": "fastness.evaluation.evaluate",
     "export": "fastness.delivery.export",
     "load": "fastness.bundle",
+    "narrow": "fastness.delivery.narrowing",
     "open_data": "fastness.data",
+    "prune": "fastness.delivery.prune",
     "search": "fastness.tasks.search",
     "sign": "fastness.delivery.signing",
     "verify": "fastness.delivery.signing",
@@ -41,7 +45,9 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "narrow",
     "open_data",
+    "prune",
     "search",
     "sign",
     "train",

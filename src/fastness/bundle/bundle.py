@@ -205,14 +205,14 @@ class Bundle:
         return self
 
 
-def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Manifest) -> str:
+def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Manifest | Bundle) -> str:
     """Write a bundle atomically and return its id.
 
     Args:
         folder: the bundle's folder; what was there is replaced.
         encoder: whose weights and spec are kept.
         recipe: how it was made, JSON-able.
-        manifest: what it was trained on; may be empty.
+        manifest: what it was trained on, may be empty; or the bundle that was trained on the same.
     """
     identity = ""
 
@@ -221,8 +221,12 @@ def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Mani
         write_bytes(temporary / encoder.spec.weights_file, serialised(encoder.weights()))
         write_json(temporary / "encoder.json", encoder.spec.to_dict())
         write_json(temporary / "recipe.json", recipe)
-        manifest.write(temporary)
-        further = encoder.spec.files
+        if isinstance(manifest, Manifest):
+            manifest.write(temporary)
+        else:
+            for name in ("data.json", "items.parquet"):
+                write_bytes(temporary / name, (manifest.path / name).read_bytes())
+        further = encoder.files
         for name, content in further.items():
             write_bytes(temporary / name, content)
         hashes = {name: sha256_file(temporary / name) for name in (encoder.spec.weights_file, *CORE, *further)}

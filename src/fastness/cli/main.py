@@ -21,6 +21,8 @@ from fastness.cli import (
     key,
     methods,
     mine,
+    narrow,
+    prune,
     schema,
     search,
     sign,
@@ -56,7 +58,25 @@ def _root(
     """Options that every verb has."""
 
 
-for _verb in (train, schema, methods, adopt, embed, evaluate, compare, search, mine, export, key, sign, verify, demo):
+_VERBS = (
+    train,
+    schema,
+    methods,
+    adopt,
+    embed,
+    evaluate,
+    compare,
+    search,
+    mine,
+    prune,
+    narrow,
+    export,
+    key,
+    sign,
+    verify,
+    demo,
+)
+for _verb in _VERBS:
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
 app.add_typer(index.index, name="index")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _VIT = {"vit-tiny": (192, 3, 6), "vit-small": (384, 6, 12)}  # width, heads, dep
 
 def _resnet(spec: ImageSpec) -> nn.Module:
     options: dict[str, Any] = {"width": 64, "stem": "small" if spec.size <= 64 else "imagenet"}
-    _refuse_unknown(spec, options)
+    _refuse_unknown(spec, {**options, "inner": None})
     options |= spec.options
     if options["stem"] not in ("small", "imagenet") or not isinstance(options["width"], int) or options["width"] < 1:
         raise BadInput(f"{spec.name}: stem is small or imagenet, width a whole number from 1; got {options}")
@@ -34,7 +35,7 @@ def _vit(spec: ImageSpec) -> nn.Module:
 
     width, heads, depth = _VIT[spec.name]
     options: dict[str, Any] = {"width": width, "patch": max(2, spec.size // 8), "depth": depth}
-    _refuse_unknown(spec, options)
+    _refuse_unknown(spec, {**options, "hidden": None, "heads": None})
     options |= spec.options
     width = options["width"]
     if width < 16 or width % 16 or not 1 <= options["patch"] <= spec.size or options["depth"] < 1:
@@ -55,7 +56,21 @@ def _vit(spec: ImageSpec) -> nn.Module:
         dynamic_img_pad=True,
     )
     net.dim = width
+    _slim(net, options.get("hidden"), options.get("heads"))
     return net  # type: ignore[no-any-return]
+
+
+def _slim(net: nn.Module, hidden: Sequence[int] | None, heads: Sequence[int] | None) -> None:
+    """Give the blocks of a ViT the hidden neurons and the attention heads that pruning left them."""
+    from timm.models.vision_transformer import Attention, Mlp
+
+    for position, block in enumerate(net.blocks):  # type: ignore[arg-type]
+        width = block.attn.proj.out_features
+        if heads is not None:
+            own = {"num_heads": heads[position], "attn_head_dim": block.attn.head_dim}
+            block.attn = Attention(width, qkv_bias=True, norm_layer=nn.LayerNorm, **own)
+        if hidden is not None:
+            block.mlp = Mlp(width, hidden[position])
 
 
 def _refuse_unknown(spec: ImageSpec, known: dict[str, Any]) -> None:

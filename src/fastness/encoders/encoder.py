@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -30,15 +30,20 @@ class Spec(ABC):
 
     Attributes:
         name: which backbone.
+        projection: length of what a linear layer makes of the backbone's vectors; 0: there is no such layer.
     """
 
     name: str
+    projection: int = field(default=0, kw_only=True)
     modality: ClassVar[str]
     weights_file: ClassVar[str] = "weights.safetensors"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        return {"modality": self.modality, **asdict(self)}
+        values = {"modality": self.modality, **asdict(self)}
+        if not self.projection:
+            del values["projection"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], files: Files) -> Self:
@@ -56,7 +61,7 @@ class Spec(ABC):
 
 
 class Encoder(nn.Module, ABC):
-    """A backbone and its preprocessing.
+    """A backbone and its preprocessing; behind the backbone a linear layer, where its description says so.
 
     ``forward`` takes what ``preprocess`` gives and returns features float32 ``[B, dim]``. In eval mode an item's
     features do not depend on what else is in the batch.
@@ -71,7 +76,9 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.spec = spec
-        self.dim = int(backbone.dim)  # type: ignore[arg-type]
+        width = int(backbone.dim)  # type: ignore[arg-type]
+        self.projection = nn.Linear(width, spec.projection) if spec.projection else None
+        self.dim = spec.projection or width
         self._frozen: list[nn.Module] = []
 
     @property
@@ -124,6 +131,8 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Preprocessed items to features ``[B, dim]``, never narrower than float32, not L2-normalised."""
         out: torch.Tensor = self.backbone(x)
+        if self.projection is not None:
+            out = self.projection(out)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
     def of_views(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -161,6 +170,11 @@ class Encoder(nn.Module, ABC):
             if callable(reset):
                 reset()
         return build(self.spec, module)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What the bundle's core holds beside the weights, by name."""
+        return self.spec.files
 
     # --- weights ----------------------------------------------------------------------------------
 

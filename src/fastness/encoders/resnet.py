@@ -5,6 +5,8 @@ This file needs nothing but torch, so that other programs can build the very sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -78,14 +80,15 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class BasicBlock(nn.Module):
-    """Two 3 × 3 convolutions and a shortcut."""
+    """Two 3 × 3 convolutions and a shortcut; ``inner``: channels between the two."""
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, inner: Sequence[int]) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+        (between,) = inner
+        self.conv1, self.bn1 = _conv(inputs, between, 3, stride), nn.BatchNorm2d(between)
+        self.conv2, self.bn2 = _conv(between, width, 3), nn.BatchNorm2d(width)
         self.shortcut = _shortcut(inputs, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,11 +102,12 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, inner: Sequence[int]) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = _conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
+        first, second = inner
+        self.conv1, self.bn1 = _conv(inputs, first, 1), nn.BatchNorm2d(first)
+        self.conv2, self.bn2 = _conv(first, second, 3, stride), nn.BatchNorm2d(second)
+        self.conv3, self.bn3 = _conv(second, 4 * width, 1), nn.BatchNorm2d(4 * width)
         self.shortcut = _shortcut(inputs, 4 * width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -127,7 +131,14 @@ class ResNet(nn.Module):
         blocks: the parts in order, for freezing all but the last few.
     """
 
-    def __init__(self, depth: int, width: int, stem: str, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        stem: str,
+        in_channels: int = 3,
+        inner: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
         block = Bottleneck if depth >= 50 else BasicBlock
         kernel, stride = (3, 1) if stem == "small" else (7, 2)
@@ -140,7 +151,9 @@ class ResNet(nn.Module):
         for stage, count in enumerate(_LAYERS[depth]):
             for position in range(count):
                 stride = 2 if stage > 0 and position == 0 else 1
-                blocks.append(block(channels, width << stage, stride))
+                own = [width << stage] * (2 if depth >= 50 else 1) if inner is None else inner[len(blocks)]
+                # What comes in is nowhere negative, so without its inner part a block changes nothing.
+                blocks.append(block(channels, width << stage, stride, own) if any(own) else nn.Identity())
                 channels = (width << stage) * block.expansion
         self.blocks = nn.Sequential(*blocks)
         self.dim = channels
@@ -154,12 +167,20 @@ class ResNet(nn.Module):
         return out.mean((2, 3))
 
 
-def resnet(depth: int, width: int = 64, stem: str = "imagenet", in_channels: int = 3) -> ResNet:
+def resnet(
+    depth: int,
+    width: int = 64,
+    stem: str = "imagenet",
+    in_channels: int = 3,
+    inner: Sequence[Sequence[int]] | None = None,
+) -> ResNet:
     """Return a ResNet.
 
     Args:
         depth: 18, 34 or 50.
         width: channels of the first stage; 64 is the published network.
         stem: ``small`` (3 × 3, no pooling: for images up to 64 px) or ``imagenet`` (7 × 7 and pooling).
+        inner: of a pruned network, the channels inside each block: one number for a basic block, two for a
+            bottleneck; all 0 where only the shortcut is left, which is possible where it changes nothing.
     """
-    return ResNet(depth, width, stem, in_channels)
+    return ResNet(depth, width, stem, in_channels, inner)

@@ -70,6 +70,8 @@ def _folder(name: str) -> str:
 class SideEncoder(Encoder):
     """One side of the common space: an encoder of its modality and a linear layer."""
 
+    projection: nn.Linear
+
     def __init__(self, inner: Encoder, width: int) -> None:
         nn.Module.__init__(self)
         self.inner = inner

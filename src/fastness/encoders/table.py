@@ -53,12 +53,12 @@ class TableSpec(Spec):
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        return {"modality": self.modality, "name": self.name, "options": self.options}
+        return {name: value for name, value in super().to_dict().items() if name != "schema"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], files: Files) -> TableSpec:
         """Read what `to_dict` and `files` gave."""
-        return cls(str(values["name"]), Schema.from_bytes(files[_SCHEMA]), dict(values["options"]))
+        return super().from_dict({**values, "schema": Schema.from_bytes(files[_SCHEMA])}, files)
 
     @property
     def files(self) -> dict[str, bytes]:

@@ -71,7 +71,18 @@ class TextEncoder(Encoder):
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take what `weights` gave."""
-        super().load_weights({f"backbone.net.{name}": tensor for name, tensor in weights.items()})
+        own = {n if n.startswith("projection.") else f"backbone.net.{n}": tensor for n, tensor in weights.items()}
+        super().load_weights(own)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Those of the description, and the linear layer's weights where sentence-transformers looks for them."""
+        if self.projection is None:
+            return super().files
+        from safetensors.torch import save
+
+        weights = {f"linear.{name}": tensor.detach().cpu() for name, tensor in self.projection.state_dict().items()}
+        return {**super().files, f"{self.spec.dense}/model.safetensors": save(weights)}
 
 
 @MODALITIES.register("text")

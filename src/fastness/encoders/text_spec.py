@@ -64,6 +64,11 @@ class TextSpec(Spec):
         config = json.dumps(self.config, indent=2, ensure_ascii=False)
         return {_TOKENIZER: self.tokenizer.encode(), _CONFIG: config.encode(), **_for_sentence_transformers(self)}
 
+    @property
+    def dense(self) -> str:
+        """Folder of the linear layer for sentence-transformers."""
+        return "1_Dense" if self.name == "static" else "2_Dense"
+
     @cached_property
     def special(self) -> dict[str, int]:
         """Number of each token that stands for no word, by its text."""
@@ -93,10 +98,20 @@ class TextSpec(Spec):
 def _for_sentence_transformers(spec: TextSpec) -> dict[str, bytes]:
     """Return the small files that make a folder with weights, tokenizer and configuration loadable."""
     kinds = [("StaticEmbedding", "")] if spec.name == "static" else [("Transformer", ""), ("Pooling", "1_Pooling")]
+    if spec.projection:
+        kinds.append(("Dense", spec.dense))
     if spec.normalised:
         kinds.append(("Normalize", f"{len(kinds)}_Normalize"))
     modules = [{"idx": i, "name": str(i), "path": path, "type": _TYPE + kind} for i, (kind, path) in enumerate(kinds)]
     files: dict[str, Any] = {"modules.json": modules, "config_sentence_transformers.json": {"__version__": {}}}
+    if spec.projection:
+        width = int(spec.config["hidden_size" if spec.name == "transformer" else "dim"])
+        files[f"{spec.dense}/config.json"] = {
+            "in_features": width,
+            "out_features": spec.projection,
+            "bias": True,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
     if spec.name == "transformer":
         special = {text.strip("[]<>/").lower() + "_token": text for text in spec.special if text.isascii()}
         roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")

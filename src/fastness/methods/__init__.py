@@ -23,6 +23,7 @@ METHODS: Registry[type[Method]] = Registry(
         "triplet": "triplet",
         "semi": "semi",
         "supervised": "supervised",
+        "distil": "distil",
         "pairs": "pairs",
         "scored": "scored",
         "masked": "pretext",

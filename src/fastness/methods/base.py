@@ -172,6 +172,10 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Do what follows an optimiser step (a momentum update); ``progress`` is in [0, 1]."""
 
+    def parents(self) -> dict[str, str]:
+        """Return the ids of the bundles it learns from beside the data, by what they are to it."""
+        return {}
+
     def encode(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return features ``[B, V, D]``.
 

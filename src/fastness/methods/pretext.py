@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from fastness.core import distributed
+from fastness.core.errors import BadInput
 from fastness.encoders import Encoder
 from fastness.methods import METHODS
 from fastness.methods.base import About, Defaults, Found, Known, Method, Outcome, outcome
@@ -25,6 +26,8 @@ class Pretext(Method):
 
     def __init__(self, encoder: Encoder, temperature: float, classes: int = 0, **options: Any) -> None:
         super().__init__(encoder, temperature, classes, **options)
+        if encoder.spec.projection:
+            raise BadInput(f"--method {self.task}: learns behind the network itself; start from a bundle not narrowed")
         self.predictor = encoder.pretext(self.task)
 
     def represent(self, views: Sequence[torch.Tensor]) -> Found:

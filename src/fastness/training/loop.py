@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 
 from fastness.core import distributed
-from fastness.core.errors import Failure
+from fastness.core.errors import BadInput, Failure
 from fastness.core.recipe import Recipe, seconds
 from fastness.core.seeds import derive
 from fastness.methods import Method, Outcome
@@ -122,8 +122,17 @@ class Loop:
         return self.folder / checkpoint.NAME
 
     def resume(self) -> None:
-        """Go on from the checkpoint."""
+        """Go on from the checkpoint.
+
+        Raises:
+            BadInput: it is another run's.
+        """
         state = checkpoint.read_state(self.checkpoint_path)
+        if state.get("parents", {}) != self.method.parents():
+            raise BadInput(
+                f"{self.checkpoint_path}: learnt from another bundle than is there now; "
+                "choose another --out or delete it"
+            )
         checkpoint.load(self.checkpoint_path, self.method, self.optimizer)
         self.step, self.total = int(state["step"]), int(state["total"])
 
@@ -133,6 +142,7 @@ class Loop:
             return
         data = self.batches.items.dataset.whole.fingerprint
         state = {"step": self.step, "total": self.total, "recipe": self.recipe.to_dict(), "data": data}
+        state["parents"] = self.method.parents()
         checkpoint.save(self.checkpoint_path, self.method, self.optimizer, state)
 
     # --- training ---------------------------------------------------------------------------------

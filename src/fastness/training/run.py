@@ -103,7 +103,8 @@ def train(
             display.say(_words(asked, recipe, items, device))
             method, views = assemble(items, recipe, start)
             loop = make_loop(method, views, items, recipe, device, out, settings or Settings())
-            identity, knn = _run(loop, encoder, loggers or [], display, began)
+            parents = method.parents() | ({"init": init.id} if init is not None and init.id else {})
+            identity, knn = _run(loop, encoder, loggers or [], display, began, parents)
             took, bad = time.perf_counter() - began, len(items.dataset.quarantine)
             return Run(out, out / "bundle", identity, recipe, loop.total, took, knn, bad)
     except Timeout:
@@ -115,7 +116,12 @@ def train(
 
 
 def _run(
-    loop: Loop, module: nn.Module | None, loggers: list[str], display: Display, began: float
+    loop: Loop,
+    module: nn.Module | None,
+    loggers: list[str],
+    display: Display,
+    began: float,
+    parents: dict[str, str],
 ) -> tuple[str, float | None]:
     """Start or resume, train and write the bundle; return its id, and the last online kNN accuracy."""
     out, recipe, dataset = loop.folder, loop.recipe, loop.batches.items.dataset
@@ -139,7 +145,7 @@ def _run(
         loop.run(events, display, OnlineKNN(loop.batches.items, recipe.seed))
         cpu = time.process_time() - cpu
         if first:
-            bundles.write(out / "bundle", loop.method.encoder, _kept(recipe, loop.total), dataset.manifest)
+            bundles.write(out / "bundle", loop.method.encoder, _kept(recipe, loop.total, parents), dataset.manifest)
         distributed.wait()
         identity = bundles.load(out / "bundle", module).id
         events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
@@ -171,9 +177,9 @@ def _initial(recipe: Recipe) -> bundles.Bundle | None:
     return bundles.load(recipe.init)
 
 
-def _kept(recipe: Recipe, steps: int) -> dict[str, Any]:
-    """Return the recipe as the bundle keeps it: with the number of steps that a budget came to."""
-    return {**recipe.to_dict(), "steps_made": steps}
+def _kept(recipe: Recipe, steps: int, parents: dict[str, str]) -> dict[str, Any]:
+    """Return the recipe as the bundle keeps it: with the steps that a budget came to, and the bundles it came from."""
+    return {**recipe.to_dict(), "steps_made": steps, **({"parents": parents} if parents else {})}
 
 
 def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
