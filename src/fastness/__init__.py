@@ -1,21 +1,7 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-    from fastness.api import (
-        Index,
-        adopt,
-        compare,
-        evaluate,
-        export,
-        load,
-        narrow,
-        open_data,
-        prune,
-        search,
-        sign,
-        train,
-        verify,
-    )
+``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.Index``, ``fs.adopt``, ``fs.open_data``.
 """
 
 from __future__ import annotations
