@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 import fastness as fs
 from conftest import pictures, write_pictures, zip_folder
 from fastness import bundle as bundles
-from fastness.bundle.bundle import CORE, _identity
+from fastness.bundle.whole import CORE, identity_of
 from fastness.core.errors import BadInput
 from fastness.core.files import sha256_file
 from fastness.data.manifest import Manifest
@@ -130,7 +130,7 @@ def test_a_bundle_that_leaves_a_file_out_of_its_list_is_refused(bundle: Path, tm
     copy = shutil.copytree(bundle, tmp_path / "copy")
     described = json.loads((copy / "bundle.json").read_text())
     del described["core"][name]
-    described["id"] = _identity(described["core"])
+    described["id"] = identity_of(described["core"])
     (copy / "bundle.json").write_text(json.dumps(described))
 
     with pytest.raises(BadInput, match="its list of files is not a bundle's"):
@@ -146,7 +146,7 @@ def test_a_bundle_that_lists_what_is_no_file_of_it_is_refused(bundle: Path, tmp_
     (copy / "evidence").mkdir()
     described = json.loads((copy / "bundle.json").read_text())
     described["core"][name] = sha256_file(tmp_path / "secret")
-    described["id"] = _identity(described["core"])
+    described["id"] = identity_of(described["core"])
     (copy / "bundle.json").write_text(json.dumps(described))
 
     with pytest.raises(BadInput, match="copy"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -164,13 +165,63 @@ def test_a_header_of_a_hundred_gigabytes_is_refused_unsigned_too(bundle: Path, t
     weights.write_bytes(struct.pack("<Q", 100 << 30) + content[8:])
     described = json.loads((folder / "bundle.json").read_text())
     described["core"][weights.name] = sha256_file(weights)
-    from fastness.bundle.bundle import _identity
+    from fastness.bundle.whole import identity_of
 
-    described["id"] = _identity(described["core"])
+    described["id"] = identity_of(described["core"])
     (folder / "bundle.json").write_text(json.dumps(described))
     with pytest.raises(fs.BadInput, match="is no readable bundle") as said:
         fs.load(folder)
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"graph": "../outside.onnx"},
+        {"graph": "elsewhere.onnx"},
+        {"files": {}},
+        {"files": {"..": "0" * 64}},
+        {"files": {"a\0b": "0" * 64}},
+        {"files": {"../outside.onnx": "0" * 64}},
+    ],
+)
+def test_an_export_is_read_from_nothing_but_what_it_lists(copy: Path, change: dict[str, object]) -> None:
+    folder = copy / "exports" / "onnx"
+    shutil.copy(folder / "encoder.onnx", folder.parent / "outside.onnx")
+    shutil.copy(folder / "encoder.onnx", folder / "elsewhere.onnx")
+    about = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps(about | change))
+    with pytest.raises(Unusable, match="its list of files is not an export's") as said:
+        load_export(folder, key=())
+    assert "\n" not in str(said.value)
+
+
+def test_numbers_beyond_all_measure_are_one_line(copy: Path) -> None:
+    path = copy / "exports" / "onnx" / "export.json"
+    path.write_text('{"format": ' + "9" * 5000 + "}")
+    with pytest.raises(Unusable, match="describes no export") as said:
+        load_export(path.parent, key=())
+    assert "\n" not in str(said.value)
+
+
+def test_what_is_no_plain_file_is_not_waited_for(copy: Path, key: Path) -> None:
+    """A pipe would let whoever opens it wait for ever."""
+    (copy / "recipe.json").unlink()
+    os.mkfifo(copy / "recipe.json")
+    assert "is a link or no plain file" in refused(copy, key, "recipe.json")
+    with pytest.raises(fs.BadInput, match=r"recipe\.json is missing"):
+        fs.load(copy)
+
+
+def test_a_name_over_two_lines_is_told_in_one(copy: Path, key: Path) -> None:
+    (copy / "x\ny").symlink_to(copy / "recipe.json")
+    assert "is a link" in refused(copy, key)
+
+
+def test_a_key_that_is_no_hash_is_not_shown(copy: Path, key: Path) -> None:
+    written = json.loads((copy / "signature.json").read_text())
+    (copy / "signature.json").write_bytes(signature.document(written["signed"], "\x1b[2Jtrust me", b"\0" * 64))
+    assert "is no signature of this version" in refused(copy, key)
 
 
 def test_a_changed_export_is_refused_by_the_runtime_too(copy: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +283,15 @@ def test_keys_are_locked_and_wrong_ones_are_named(
             sign(copied, wrong)
     with pytest.raises(fs.BadInput, match="is there already"):
         new_key(tmp_path / "locked")
-    with pytest.raises(fs.GateRefused, match="no public key here"):
-        verify(copied, key)
+    for place in (key, tmp_path / "nothing.pub"):
+        with pytest.raises(fs.BadInput, match="no public key here"):
+            verify(copied, place)
+        with pytest.raises(fs.BadInput, match="no public key here"):
+            fs.load(copied, key=place)
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
     pem = curve.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "curve.pub").write_bytes(pem)
-    with pytest.raises(fs.GateRefused, match="is no Ed25519 key"):
+    with pytest.raises(fs.BadInput, match="is no Ed25519 key"):
         verify(copied, tmp_path / "curve.pub")
     monkeypatch.delenv(signature.TRUSTED, raising=False)
     with pytest.raises(fs.BadInput, match="no key to verify by"):

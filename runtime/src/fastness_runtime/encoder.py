@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,11 +100,22 @@ def described(folder: Path) -> dict[str, Any]:
         if about["format"] != FORMAT:
             raise Unusable(f"{folder}: export format {about['format']} is not this version's ({FORMAT}); export anew")
         files: dict[str, str] = about["files"]
+        if not _read(about) <= set(files) or not all(map(signature.plain, files)):
+            raise Unusable(f"{path}: its list of files is not an export's; get an intact copy")
         for name, digest in files.items():
-            if Path(name).name != name or signature.sha256(folder / name) != digest:
+            if not (folder / name).is_file():
+                raise FileNotFoundError(errno.ENOENT, "is missing", name)
+            if signature.sha256(folder / name) != digest:
                 raise Unusable(f"{folder / name}: was changed after the export was made; get an intact copy")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Unusable(f"{folder}: no export here ({Path(str(error.filename)).name} is missing)") from None
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"{path}: describes no export ({type(error).__name__}: {error})") from None
     return about
+
+
+def _read(about: Mapping[str, Any]) -> set[str]:
+    """Return the names of the files that an export is read from; none is read that was not compared with its hash."""
+    graph = str(about["graph"])
+    beside = {"tokenizer.json"} if about["modality"] == "text" else set()
+    return {graph, *beside} | ({f"{graph.removesuffix('.xml')}.bin"} if graph.endswith(".xml") else set())

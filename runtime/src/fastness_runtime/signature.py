@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ TRUSTED = "FASTNESS_TRUSTED_KEYS"
 """Environment variable: files of public keys, separated as paths are in PATH. One of them must have signed."""
 
 FORMAT = 1
-_MOST = 64 << 20  # bytes of a signature file
+_MOST = 8 << 20  # bytes of a signature file
+_DIGEST = re.compile("[0-9a-f]{64}")
 Key = str | Path
 Keys = Key | Sequence[Key] | None
 
@@ -71,7 +73,7 @@ def verify(folder: Path, keys: Sequence[Path]) -> Signed:
     if path.stat().st_size > _MOST:
         raise Unusable(f"{path}: is larger than any signature; get an intact copy")
     written = path.read_bytes()
-    signed, key = _checked(path, written, [_public(file) for file in keys])
+    signed, key = _checked(path, written, [public_key(file) for file in keys])
     stated = _stated(path, signed)
     present = {name: size for name, _, size in files_of(folder)}
     for name in sorted(stated.keys() ^ present.keys()):
@@ -86,6 +88,8 @@ def verify(folder: Path, keys: Sequence[Path]) -> Signed:
 def files_of(folder: Path) -> Iterator[tuple[str, Path, int]]:
     """Yield the name below the folder, the path and the size of every file but the signature, in order of names.
 
+    Empty folders are not told of.
+
     Raises:
         Unusable: something is no plain file or folder, or has a name that other systems read otherwise.
     """
@@ -93,9 +97,9 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path, int]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise Unusable(f"{path}: is a link or no plain file; put the file itself there")
+            raise Unusable(f"{folder}: {name!r} is a link or no plain file; put the file itself there")
         same = unicodedata.normalize("NFC", name).casefold()
-        if seen.setdefault(same, name) != name or not _plain(name):
+        if seen.setdefault(same, name) != name or not plain(name):
             raise Unusable(f"{folder}: the name {name!r} means something else elsewhere; rename it")
         if path.is_file() and name != FILE:
             yield name, path, path.stat().st_size
@@ -132,7 +136,7 @@ def _checked(path: Path, written: bytes, keys: Sequence[Any]) -> tuple[dict[str,
         whole = json.loads(written)
         signed, claimed = dict(whole["signed"]), str(whole["key"])
         signature = base64.b64decode(whole["signature"], validate=True)
-        same = document(signed, claimed, signature) == written
+        same = document(signed, claimed, signature) == written and _DIGEST.fullmatch(claimed) is not None
     except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
@@ -151,22 +155,26 @@ def _stated(path: Path, signed: Mapping[str, Any]) -> dict[str, tuple[int, str]]
     """Return the size and the hash of each file that is listed."""
     try:
         stated = {str(f["path"]): (int(f["bytes"]), str(f["sha256"])) for f in signed["files"]}
-        if len(stated) != len(signed["files"]) or not all(map(_plain, stated)) or not {"id", "time"} <= set(signed):
+        if len(stated) != len(signed["files"]) or not all(map(plain, stated)) or not {"id", "time"} <= set(signed):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise Unusable(f"{path}: lists files as no signature does; get an intact copy") from None
     return stated
 
 
-def _plain(name: str) -> bool:
+def plain(name: str) -> bool:
     """Whether a name leads to one place below the folder, on any system."""
     path = PurePosixPath(name)
     whole = path.as_posix() == name and not path.is_absolute() and ".." not in path.parts and name not in ("", ".")
     return whole and "\\" not in name and ":" not in name and name.isprintable()
 
 
-def _public(path: Path) -> Any:
-    """Return the key in a file."""
+def public_key(path: Path) -> Any:
+    """Return the Ed25519 key in a file.
+
+    Raises:
+        Unusable: there is none.
+    """
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -7,12 +7,11 @@ SHA-256 over their names and hashes. ``bundle.json`` lists them. Everything else
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import nn
 
-from fastness.core.errors import BadInput, GateRefused
+from fastness.bundle.whole import CORE, FORMAT, core_of, identity_of, verified
+from fastness.core.errors import BadInput
 from fastness.core.files import replace_folder, sha256_file, write_bytes, write_json
 from fastness.core.hardware import fast_bf16
 from fastness.data import Dataset, open_data
@@ -32,12 +32,9 @@ from fastness.data.manifest import Manifest
 from fastness.data.show import plural
 from fastness.data.sides import sides_of
 from fastness.encoders import Encoder, build, modality, read_spec
-from fastness_runtime import Unusable, signature
+from fastness_runtime import signature
 from fastness_runtime.encoder import DESCRIPTION
 
-FORMAT = 2
-_LONGEST = 16 << 20  # bytes of what describes a bundle
-CORE = ("encoder.json", "recipe.json", "data.json", "items.parquet")
 Floats = npt.NDArray[np.float32]
 
 
@@ -230,7 +227,7 @@ def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Mani
         for name, content in further.items():
             write_bytes(temporary / name, content)
         hashes = {name: sha256_file(temporary / name) for name in (encoder.spec.weights_file, *CORE, *further)}
-        identity = _identity(hashes)
+        identity = identity_of(hashes)
         write_json(temporary / "bundle.json", {"format": FORMAT, "id": identity, "core": hashes, "dim": encoder.dim})
 
     replace_folder(folder, fill)
@@ -259,10 +256,7 @@ def load(path: str | Path, encoder: nn.Module | None = None, *, key: signature.K
 
         return load_exported(folder, key)
     if trusted := signature.trusted(key):
-        try:
-            signature.verify(folder, trusted)
-        except Unusable as error:
-            raise GateRefused(str(error)) from None
+        verified(folder, trusted)
     described = core_of(folder)
     try:
         files = {name: (folder / name).read_bytes() for name in described["core"] if not name.endswith(".safetensors")}
@@ -280,52 +274,8 @@ def load(path: str | Path, encoder: nn.Module | None = None, *, key: signature.K
     return Bundle(folder, described["id"], built, recipe, data)
 
 
-def core_of(folder: Path) -> dict[str, Any]:
-    """Return what ``bundle.json`` says of a bundle whose core is whole.
-
-    Raises:
-        BadInput: no bundle there, or a file of its core is missing or was changed.
-    """
-    described_in = folder / "bundle.json"
-    try:
-        if described_in.stat().st_size > _LONGEST:
-            raise BadInput(f"{described_in}: is larger than any bundle's; get an intact copy")
-        described: dict[str, Any] = json.loads(described_in.read_text(encoding="utf-8"))
-        stated = described["core"]
-        if described["format"] != FORMAT:
-            raise BadInput(
-                f"{folder}: bundle format {described['format']} is not this version's ({FORMAT}); "
-                "upgrade fastness, or make the bundle anew"
-            )
-        if not set(CORE) <= set(stated) or not all(map(_inside, stated)):
-            raise BadInput(f"{described_in}: its list of files is not a bundle's; get an intact copy")
-        for name in stated:
-            if sha256_file(folder / name) != stated[name]:
-                raise BadInput(f"{folder / name}: was changed after the bundle was made; get an intact copy")
-        if _identity(stated) != described["id"]:
-            raise BadInput(f"{described_in}: its id does not fit its files; get an intact copy")
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{folder}: no bundle here ({Path(str(error.filename)).name} is missing); train or adopt one"
-        ) from None
-    except (ValueError, KeyError, TypeError, NotADirectoryError, IsADirectoryError, RecursionError) as error:
-        raise BadInput(f"{folder}: is no readable bundle ({type(error).__name__}: {error})") from None
-    return described
-
-
 def _narrow(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16."""
     if precision not in ("float32", "bf16", "auto"):
         raise BadInput(f"precision {precision}: known: float32, bf16, auto")
     return precision == "bf16" or (precision == "auto" and fast_bf16(device.type))
-
-
-def _inside(name: str) -> bool:
-    """Whether a file's name leads to a place inside the bundle's folder."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
-
-
-def _identity(hashes: dict[str, str]) -> str:
-    text = "".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes))
-    return hashlib.sha256(text.encode()).hexdigest()

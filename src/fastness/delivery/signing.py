@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastness.bundle.bundle import core_of
-from fastness.core.errors import BadInput, GateRefused
+from fastness.bundle.whole import core_of, verified
+from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors, write_bytes
 from fastness_runtime import Unusable, signature
 from fastness_runtime.encoder import DESCRIPTION, described
@@ -77,16 +77,13 @@ def verify(folder: str | Path, *keys: str | Path) -> signature.Signed:
         keys: files of public keys; default: those of the environment (``FASTNESS_TRUSTED_KEYS``).
 
     Raises:
-        BadInput: no key is given.
+        BadInput: no key is given, or one cannot be read.
         GateRefused: a file was changed, added or left out, or nobody trusted has signed.
     """
     trusted = signature.trusted(keys or None)
     if not trusted:
         raise BadInput(f"no key to verify by; give --key FILE.pub, or set {signature.TRUSTED}")
-    try:
-        return signature.verify(Path(folder), trusted)
-    except Unusable as error:
-        raise GateRefused(str(error)) from None
+    return verified(Path(folder), trusted)
 
 
 def _sign(folder: Path, private: Any) -> signature.Signed:
