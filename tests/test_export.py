@@ -107,6 +107,31 @@ def test_an_export_gives_what_the_encoder_gives(made: tuple, form: str, tmp_path
         assert loaded.embed(items[:0]).shape == (0, bundle.dim)
 
 
+@pytest.mark.parametrize("form", ["onnx", "onnx-int8", "static"])
+def test_an_export_within_its_bundle_is_measured_as_a_bundle(
+    made: tuple, form: str, labelled: Path, tmp_path: Path
+) -> None:
+    bundle, data, items = made
+    if form == "static" and bundle.encoder.spec.name != "transformer":
+        return
+    whole = fs.load(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    folder = export(whole, data, form, floor=-1.0).folder
+    loaded = fs.load(folder)
+    assert isinstance(loaded, Bundle) and loaded.modality == bundle.modality
+    assert loaded.item_hashes == bundle.item_hashes and loaded.id != bundle.id
+    if items is not None:
+        # Not to the last bit: pictures are made squares outside of the graph, texts are in other batches.
+        assert (loaded.embed(items) * load_export(folder).embed(items)).sum(1).min() > 0.999
+    if bundle.modality == "image":
+        report = fs.evaluate(loaded, labelled, checks=["geometry", "knn"])
+        assert report.evidence.folder.parent == folder / "evidence" and report["knn.accuracy"] > 0
+        with pytest.raises(fs.BadInput, match="an export cannot be trained"):
+            fs.evaluate(loaded, labelled, checks=["fine_tuned"])
+    shutil.copytree(folder, tmp_path / "alone")
+    with pytest.raises(fs.BadInput, match="lies apart from its bundle"):
+        fs.load(tmp_path / "alone")
+
+
 def test_weights_of_16_bits_halve_the_file(pictures_out: Export, bundle: Path, labelled: Path, tmp_path: Path) -> None:
     half = export(bundle, labelled, "onnx-fp16", out=tmp_path / "half")
     weights = sum(4 * p.numel() for p in fs.load(bundle).encoder.parameters())

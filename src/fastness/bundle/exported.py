@@ -18,6 +18,8 @@ from fastness.core.errors import BadInput
 from fastness.data import Dataset
 from fastness.data.items import Items, Positions, Progress
 from fastness.encoders import Encoder
+from fastness.encoders.image import ImageEncoder
+from fastness.encoders.text import TextEncoder
 from fastness_runtime import Unusable, signature
 from fastness_runtime import load as load_export
 from fastness_runtime.sessions import Session
@@ -28,9 +30,9 @@ class _Computed(Encoder):
 
     learns = False
 
-    def __init__(self, inner: Encoder, session: Session) -> None:
+    def __init__(self, inner: Encoder, session: Session, dim: int) -> None:
         nn.Module.__init__(self)
-        self.inner, self.spec, self.dim = inner, inner.spec, inner.dim
+        self.inner, self.spec, self.dim = inner, inner.spec, dim
         self._frozen, self._session = [], session
 
     def prepare(self, dataset: Dataset, progress: Progress | None = None) -> Items:
@@ -50,7 +52,9 @@ class _Computed(Encoder):
         return self.inner.untrained()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the graph says of items as they are, ``[B, dim]``."""
+        """Return what the graph says of items as they are, or of views of them, ``[B, dim]``."""
+        if isinstance(self.inner, ImageEncoder) and x.is_floating_point():  # a view; graphs take pictures as they are
+            x = self.inner.pixels(x).mul(255).round().clamp(0, 255).to(torch.uint8)
         return torch.from_numpy(self._session.run(np.ascontiguousarray(x.numpy()))[1])
 
 
@@ -90,4 +94,6 @@ def load_exported(folder: Path, key: signature.Keys = None) -> Exported:
         raise BadInput(f"{folder}: was made of another bundle than the one it lies in; export anew")
     side = export.about["side"]
     encoder = whole.encoder if side is None else whole.encoder.side(side)
-    return Exported(folder, whole, _Computed(encoder, export.session), export.about)
+    if isinstance(encoder, TextEncoder):  # a static form cuts texts otherwise than its encoder
+        encoder.tokenizer = type(encoder.tokenizer).from_file(str(folder / "tokenizer.json"))
+    return Exported(folder, whole, _Computed(encoder, export.session, export.dim), export.about)

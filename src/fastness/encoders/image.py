@@ -110,6 +110,10 @@ class ImageEncoder(Encoder):
         out = square.float().div_(255).sub_(self.mean).div_(self.std)
         return out.contiguous(memory_format=torch.channels_last)
 
+    def pixels(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what `preprocess` was given, or a view of it, on [0, 1]; float32 ``[B, 3, H, W]``."""
+        return batch * self.std + self.mean
+
 
 @MODALITIES.register("image")
 class Images(Modality):

@@ -122,7 +122,7 @@ def _as_read_by(teacher: Encoder, student: Encoder, view: torch.Tensor) -> torch
     """Return a student's view as the teacher takes it: of pictures, in its normalisation and at its scale."""
     if not isinstance(teacher, ImageEncoder) or not isinstance(student, ImageEncoder):
         return view
-    pixels = view * student.std + student.mean
+    pixels = student.pixels(view)
     side = round(view.shape[-1] * teacher.spec.size / student.spec.size)
     if side != view.shape[-1]:
         pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
