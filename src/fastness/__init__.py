@@ -1,7 +1,8 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.Index``, ``fs.adopt``, ``fs.open_data``.
+``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.Index``,
+``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from fastness.api import (
         Index,
         adopt,
+        classify,
         compare,
         evaluate,
         export,
+        fit,
         load,
         narrow,
         open_data,
@@ -38,9 +41,11 @@ __all__ = [
     "GateRefused",
     "Index",
     "adopt",
+    "classify",
     "compare",
     "evaluate",
     "export",
+    "fit",
     "load",
     "narrow",
     "open_data",

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
     from fastness.index import Index
+    from fastness.tasks.classify import classify
+    from fastness.tasks.fit import fit
     from fastness.tasks.search import search
     from fastness.training.run import Run
 
 _WHERE = {
     "Index": "fastness.index",
     "adopt": "fastness.bundle.adopt",
+    "classify": "fastness.tasks.classify",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
     "export": "fastness.delivery.export",
+    "fit": "fastness.tasks.fit",
     "load": "fastness.bundle",
     "narrow": "fastness.delivery.narrowing",
     "open_data": "fastness.data",
@@ -41,9 +45,11 @@ _WHERE = {
 __all__ = [
     "Index",
     "adopt",
+    "classify",
     "compare",
     "evaluate",
     "export",
+    "fit",
     "load",
     "narrow",
     "open_data",

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness_runtime import signature
+from fastness_runtime.answers import Answers
 from fastness_runtime.errors import Unusable
 from fastness_runtime.items import INTAKES, Batches
-from fastness_runtime.sessions import SESSIONS, Session
+from fastness_runtime.sessions import ANSWERS, OUTPUTS, SESSIONS, Session
 
 FORMAT = 1
 DESCRIPTION = "export.json"
@@ -58,8 +59,26 @@ class Encoder:
         """
         out = np.zeros((len(items), self.dim), np.float32)
         for positions, batch in self._batches(items, batch_size):
-            out[positions] = self.session.run(batch)[0 if normalize else 1]
+            (out[positions],) = self.session.run(batch, OUTPUTS[0 if normalize else 1])
         return out
+
+    def classify(self, items: Any, *, batch_size: int = 64) -> Answers:
+        """Return what the head in the graph says of items; row i is item i.
+
+        Args:
+            items, batch_size: see `embed`.
+
+        Raises:
+            Unusable: the export has no head, or an item cannot be used.
+        """
+        if "head" not in self.about:
+            raise Unusable(f"{self.folder}: has no head in it; export it with one (fastness export --head NAME)")
+        head = self.about["head"]
+        probabilities = np.zeros((len(items), len(head["classes"])), np.float32)
+        novelty = np.zeros(len(items), np.float32)
+        for positions, batch in self._batches(items, batch_size):
+            probabilities[positions], novelty[positions] = self.session.run(batch, *ANSWERS)
+        return Answers.of(probabilities, novelty, head["classes"], head["threshold"])
 
 
 def load(folder: str | Path, *, threads: int | None = None, key: signature.Keys = None) -> Encoder:

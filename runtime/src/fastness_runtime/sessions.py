@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,14 +14,19 @@ from fastness_runtime.errors import Unusable
 
 Array = npt.NDArray[Any]
 OUTPUTS = ("embeddings", "features")
+"""Of every graph, float32 ``[B, dim]`` each."""
+
+ANSWERS = ("probabilities", "novelty")
+"""Of a graph with a head in it, float32 ``[B, C]`` and ``[B]``."""
+
 _SLOWER = ["SkipLayerNormFusion"]  # ONNX Runtime 1.32: six times as slow as the sum and the normalisation apart
 
 
 class Session(Protocol):
     """A graph that is ready to run."""
 
-    def run(self, batch: Array) -> tuple[Array, Array]:
-        """Return embeddings and features, float32 ``[B, dim]`` each."""
+    def run(self, batch: Array, *outputs: str) -> Sequence[Array]:
+        """Return the outputs of these names; what none of them needs may be left uncomputed."""
         ...
 
 
@@ -39,10 +44,10 @@ class OnnxRuntime:
             graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
         )
 
-    def run(self, batch: Array) -> tuple[Array, Array]:
+    def run(self, batch: Array, *outputs: str) -> Sequence[Array]:
         """See `Session.run`."""
-        embeddings, features = self._session.run(OUTPUTS, {self._name: batch})
-        return embeddings, features
+        found: Sequence[Array] = self._session.run(outputs, {self._name: batch})
+        return found
 
 
 class OpenVino:
@@ -57,11 +62,10 @@ class OpenVino:
         config = {"INFERENCE_NUM_THREADS": threads or cores(), "PERFORMANCE_HINT": "LATENCY"}
         self._compiled: Any = openvino.Core().compile_model(graph, "CPU", config)
 
-    def run(self, batch: Array) -> tuple[Array, Array]:
-        """See `Session.run`."""
+    def run(self, batch: Array, *outputs: str) -> Sequence[Array]:
+        """See `Session.run`; it computes them all."""
         found = self._compiled({self._name: batch})
-        embeddings, features = (np.array(found[name]) for name in OUTPUTS)
-        return embeddings, features
+        return [np.array(found[name]) for name in outputs]
 
 
 def cores() -> int:

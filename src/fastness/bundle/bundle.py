@@ -142,6 +142,18 @@ class Bundle:
         """
         return Bundle(self.path, self.id, self.encoder.side(name), self.recipe, self.data)
 
+    def one_side(self, name: str | None) -> Bundle:
+        """Return this bundle for items of one kind: of one side, where it has several.
+
+        Raises:
+            BadInput: it has several and none is named, or one is and it has none.
+        """
+        if name is None and self.modality == "sides":
+            raise BadInput(f"{self.path}: has several sides, and this takes one; name it (--side NAME)")
+        if name is not None and self.modality != "sides":
+            raise BadInput(f"{self.path}: has no sides, and so none called '{name}'; leave --side out")
+        return self if name is None else self.of_side(name)
+
     def ask(self, query: str) -> tuple[Any, Floats]:
         """Return the item that a query means (a picture's bytes, a text) and its embedding, float32 ``[1, dim]``.
 

@@ -22,7 +22,7 @@ from fastness.encoders.image import ImageEncoder
 from fastness.encoders.text import TextEncoder
 from fastness_runtime import Unusable, signature
 from fastness_runtime import load as load_export
-from fastness_runtime.sessions import Session
+from fastness_runtime.sessions import OUTPUTS, Session
 
 
 class _Computed(Encoder):
@@ -55,7 +55,7 @@ class _Computed(Encoder):
         """Return what the graph says of items as they are, or of views of them, ``[B, dim]``."""
         if isinstance(self.inner, ImageEncoder) and x.is_floating_point():  # a view; graphs take pictures as they are
             x = self.inner.pixels(x).mul(255).round().clamp(0, 255).to(torch.uint8)
-        return torch.from_numpy(self._session.run(np.ascontiguousarray(x.numpy()))[1])
+        return torch.from_numpy(self._session.run(np.ascontiguousarray(x.numpy()), OUTPUTS[1])[0])
 
 
 class Exported(Bundle):

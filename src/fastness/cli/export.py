@@ -21,6 +21,7 @@ def export(
         str, typer.Option("--format", help="onnx, onnx-fp16, onnx-bf16, onnx-int8, openvino, openvino-int8.")
     ] = "onnx",
     side: Annotated[str | None, typer.Option(help="Which side of things with several.")] = None,
+    head: Annotated[str | None, typer.Option(help="A head of the bundle, to answer within; see fastness fit.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: exports/FORMAT in the bundle's.")] = None,
     floor: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine to the encoder's vectors.")] = None,
     seed: Annotated[int, typer.Option(help="By which items are taken.")] = 0,
@@ -34,7 +35,7 @@ def export(
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    made = make(bundle, data, form, side=side, out=out, floor=floor, seed=seed, say=say, **columns)
+    made = make(bundle, data, form, side=side, head=head, out=out, floor=floor, seed=seed, say=say, **columns)
     if json:
         options.print_json(
             {"export": str(made.folder), "form": made.form, "bytes": made.bytes, "parity": made.parity.to_dict()}
@@ -43,3 +44,5 @@ def export(
     parity = made.parity
     print(f"export     {made.folder} ({made.bytes / 1e6:.1f} MB)")
     print(f"parity     cosine {parity.least:.6f} at least, {parity.mean:.6f} on average, over {parity.items:,} items")
+    if parity.head is not None:
+        print(f"head       {parity.head.same:.1%} of them are given the same answer, or none, as by the head itself")

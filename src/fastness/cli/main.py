@@ -12,11 +12,13 @@ import typer
 from fastness import __version__
 from fastness.cli import (
     adopt,
+    classify,
     compare,
     demo,
     embed,
     evaluate,
     export,
+    fit,
     index,
     key,
     methods,
@@ -70,6 +72,8 @@ _VERBS = (
     mine,
     prune,
     narrow,
+    fit,
+    classify,
     export,
     key,
     sign,

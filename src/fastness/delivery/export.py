@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastness import bundle as bundles
+from fastness.bundle import heads
+from fastness.bundle.heads import Head
 from fastness.core.errors import BadInput, GateRefused
 from fastness.core.files import replace_folder, sha256_file, write_bytes, write_json
 from fastness.core.hardware import describe, versions
@@ -51,6 +53,7 @@ def export(
     form: str = "onnx",
     *,
     side: str | None = None,
+    head: str | None = None,
     out: str | Path | None = None,
     floor: float | None = None,
     seed: int = 0,
@@ -65,6 +68,8 @@ def export(
             taken.
         form: see `forms.FORMS`.
         side: which side of things with several, by its column's name or its modality.
+        head: name of a head of the bundle (see `fit`), to answer within the graph: outputs ``probabilities`` and
+            ``novelty`` beside the others.
         out: folder of the export; default: ``exports/FORM`` in the bundle's.
         floor: least cosine between the two embeddings of an item that is let pass, or of a ``static`` form least rank
             correlation; default: the form's.
@@ -73,15 +78,15 @@ def export(
         **columns: see `open_data`.
 
     Raises:
-        BadInput: the bundle, the data or the form is unusable.
-        GateRefused: an item's embedding differs by more than the floor allows; nothing is written.
+        BadInput: the bundle, the head, the data or the form is unusable.
+        GateRefused: an item's embedding differs by more than the floor allows, or more than a few items are given
+            another answer by the head; nothing is written.
     """
     kind = FORMS.get(form)()
     if not isinstance(bundle, bundles.Bundle):
         bundle = bundles.load(bundle)
-    if bundle.modality == "sides" and side is None:
-        raise BadInput(f"{bundle.path}: has several sides, and a graph takes one; name it (--side NAME)")
-    whole, bundle = bundle, bundle if side is None else bundle.of_side(side)
+    answers = None if head is None else _answering(bundle, head, side)
+    whole, bundle = bundle, bundle.one_side(side)
     if kind.modalities and bundle.modality not in kind.modalities:
         raise BadInput(f"--format {form}: is made of encoders of {' or '.join(map(plural, kind.modalities))} alone")
     say = say or (lambda line: None)
@@ -92,9 +97,10 @@ def export(
 
     def fill(temporary: Path) -> None:
         say("graph …")
-        _write(kind, form, bundle, side, others, temporary)
+        _write(kind, form, bundle, side, answers, others, temporary)
         say("comparing with the encoder …")
-        parity = compared(load_export(temporary, key=()), sample, kind.judged, kind.floor if floor is None else floor)
+        least = kind.floor if floor is None else floor
+        parity = compared(load_export(temporary, key=()), sample, kind.judged, least, answers)
         if not parity.holds:
             raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")
         write_json(temporary / PARITY, parity.to_dict() | {"data": _described(data), "hardware": describe()})
@@ -104,7 +110,23 @@ def export(
     return Export(folder, form, sum(file.stat().st_size for file in folder.iterdir()), result[0])
 
 
-def _write(kind: Form, form: str, bundle: bundles.Bundle, side: str | None, sample: Sample, folder: Path) -> None:
+def _answering(bundle: bundles.Bundle, name: str, side: str | None) -> Head:
+    """Return a head of the side that is exported."""
+    head = heads.read(bundle, name)
+    if head.about["side"] != side:
+        raise BadInput(f"{head.folder}: was fitted on the side {head.about['side']}; export that one (--side)")
+    return head
+
+
+def _write(
+    kind: Form,
+    form: str,
+    bundle: bundles.Bundle,
+    side: str | None,
+    head: Head | None,
+    sample: Sample,
+    folder: Path,
+) -> None:
     """Write the graph, the files beside it, and what describes them."""
     intake = intake_of(bundle.encoder)
     for name, content in intake.files.items():
@@ -121,11 +143,15 @@ def _write(kind: Form, form: str, bundle: bundles.Bundle, side: str | None, samp
     }
 
     ready = INTAKES[bundle.modality](folder, about)
-    written = kind.write(Source(bundle, intake, graph_of(bundle.encoder, intake), sample, ready), folder)
+    written = kind.write(Source(bundle, intake, graph_of(bundle.encoder, intake), sample, ready, head), folder)
     about |= {"graph": written.graph, "made": dict(written.about)}
     about["input"] = {"name": intake.name, "dtype": str(intake.example.dtype).removeprefix("torch.")}
     about["input"]["shape"] = _shape(intake)
     about["outputs"] = {"embeddings": "float32, rows of length 1", "features": "float32, as the network gives them"}
+    if head is not None:
+        about["head"] = {"name": head.name, "id": head.about["id"]}
+        about["head"] |= {"classes": list(head.classes), "threshold": head.threshold}
+        about["outputs"] |= {"probabilities": "float32, of the classes", "novelty": "float32"}
     about["made_with"] = versions("fastness", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
     about["files"] = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
     write_json(folder / DESCRIPTION, about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,18 +49,24 @@ class Intake:
 
 @dataclass(frozen=True)
 class Sample:
-    """Real items as the runtime takes them, and what the encoder gives for each, float32 ``[N, dim]``, length 1."""
+    """Real items as the runtime takes them, and what the encoder gives for each, float32 ``[N, dim]``."""
 
     items: Any
-    vectors: Floats
+    features: Floats
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.features)
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """The encoder's embeddings, float32 ``[N, dim]``, length 1."""
+        found: Floats = self.features / np.maximum(np.linalg.norm(self.features, axis=1, keepdims=True), 1e-12)
+        return found
 
     def select(self, rows: Sequence[int]) -> Sample:
         """Return the items at these positions."""
         chosen = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
-        return Sample(chosen, self.vectors[rows])
+        return Sample(chosen, self.features[rows])
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Kind:
 
     Attributes:
         intake: what the graph of an encoder takes.
-        sample: real items and the encoder's own vectors of them; damaged items are left out.
+        sample: real items and the encoder's own features of them; damaged items are left out.
     """
 
     intake: Callable[[Any], Intake]
@@ -97,7 +104,7 @@ def _some_pictures(bundle: Bundle, dataset: Dataset) -> Sample:
             pixels.append(decode(dataset.payloads.read(int(row))))
         except (DamagedItem, OSError):
             continue  # opening the data has counted it
-    return Sample(pixels, bundle.embed(pixels))
+    return Sample(pixels, bundle.embed(pixels, normalize=False))
 
 
 def _texts(encoder: Any) -> Intake:
@@ -109,7 +116,7 @@ def _texts(encoder: Any) -> Intake:
 
 def _some_texts(bundle: Bundle, dataset: Dataset) -> Sample:
     texts = texts_of(bundle.encoder.prepare(dataset).dataset)
-    return Sample(texts, bundle.embed(texts))
+    return Sample(texts, bundle.embed(texts, normalize=False))
 
 
 def _rows(encoder: Any) -> Intake:
@@ -125,7 +132,7 @@ def _rows(encoder: Any) -> Intake:
 def _some_rows(bundle: Bundle, dataset: Dataset) -> Sample:
     items = bundle.encoder.prepare(dataset)
     assert isinstance(items, TableItems)
-    return Sample(items.cells, bundle.embed_items(items))
+    return Sample(items.cells, bundle.embed_items(items, normalize=False))
 
 
 KINDS.register("image")(Kind(_pictures, _some_pictures))

@@ -9,11 +9,44 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from fastness.bundle.heads import Head
 from fastness.delivery.intake import Floats, Sample
-from fastness_runtime import Encoder
+from fastness_runtime import Answers, Encoder
 
+_SAME = 0.98  # share of items that must be given the same answer, be it a class or none
 _ALONE = 16  # items that are also given one by one
 _APART = (1, 2, 4, 8, 16)  # places between the items of a pair
+
+
+@dataclass(frozen=True)
+class Alike:
+    """How the answers of an export's head compare with the head's own on the encoder's features.
+
+    Attributes:
+        same: share of items that are given the same answer: the same class, or none.
+        probability: largest difference of a probability.
+        novelty: largest difference of the novelty, as a share of its standard deviation over the items.
+        abstained, expected: shares of items that are refused an answer, by the export and by the head.
+    """
+
+    same: float
+    probability: float
+    novelty: float
+    abstained: float
+    expected: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether enough answers are the same."""
+        return self.same >= _SAME
+
+    @property
+    def said(self) -> str:
+        """What is judged, in words."""
+        return (
+            f"its head gives {self.same:.1%} of items the answer of the encoder's head, not {_SAME:.0%}, and refuses "
+            f"{self.abstained:.1%} instead of {self.expected:.1%}"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,6 +61,7 @@ class Parity:
         order: rank correlation (Spearman) of the cosines of pairs of items, by the one and by the other.
         judged: which of these is refused below the floor, ``least`` or ``order``.
         floor: of it.
+        head: how its head compares, if it has one.
     """
 
     items: int
@@ -38,15 +72,22 @@ class Parity:
     order: float
     judged: str
     floor: float
+    head: Alike | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether the floor is kept."""
+        """Whether the floor is kept, and the head says what it said."""
+        return self._kept and (self.head is None or self.head.holds)
+
+    @property
+    def _kept(self) -> bool:
         return bool(getattr(self, self.judged) >= self.floor)
 
     @property
     def said(self) -> str:
         """What is judged, in words."""
+        if self._kept and self.head is not None:
+            return self.head.said
         if self.judged == "order":
             return f"it orders pairs of {self.items} items as the encoder does by {self.order:.3f} of {self.floor}"
         return f"item {self.worst} of {self.items} has a cosine of {self.least:.5f} to the encoder's, not {self.floor}"
@@ -56,8 +97,8 @@ class Parity:
         return {**asdict(self), "holds": self.holds}
 
 
-def compared(exported: Encoder, sample: Sample, judged: str, floor: float) -> Parity:
-    """Embed a sample by an export and compare; see `Parity`."""
+def compared(exported: Encoder, sample: Sample, judged: str, floor: float, head: Head | None = None) -> Parity:
+    """Embed a sample by an export, let its head answer, and compare; see `Parity`."""
     found = exported.embed(sample.items, batch_size=64)
     alike = cosines(found, sample.vectors)
     few = sample.select(range(min(_ALONE, len(sample))))
@@ -71,6 +112,21 @@ def compared(exported: Encoder, sample: Sample, judged: str, floor: float) -> Pa
         _order(found, sample.vectors),
         judged,
         floor,
+        None if head is None else answers_alike(exported.classify(sample.items), head.answer(sample.features)),
+    )
+
+
+def answers_alike(found: Answers, expected: Answers) -> Alike:
+    """Compare answers to the same items."""
+    same = (found.labels == expected.labels) & ~found.abstained & ~expected.abstained
+    same |= found.abstained & expected.abstained
+    spread = max(float(expected.novelty.std()), 1e-12)
+    return Alike(
+        float(same.mean()),
+        float(np.abs(found.probabilities - expected.probabilities).max()),
+        float(np.abs(found.novelty - expected.novelty).max()) / spread,
+        float(found.abstained.mean()),
+        float(expected.abstained.mean()),
     )
 
 

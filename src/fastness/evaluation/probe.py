@@ -38,10 +38,7 @@ class Probe:
     @classmethod
     def fitted(cls, vectors: npt.NDArray[np.float32], labels: Ints, classes: int, seed: int) -> Probe:
         """Fit on features ``[N, D]`` and labels ``[N]``; every class keeps at least one item for the fit."""
-        generator = numpy_generator(seed, "probe")
-        by_class = [generator.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
-        kept = np.concatenate([rows[len(rows) // 5 :] for rows in by_class])
-        rest = np.concatenate([rows[: len(rows) // 5] for rows in by_class])
+        kept, rest = fifths(labels, classes, seed)
         bare = cls(fit_linear(vectors[kept], labels[kept]), classes, 1.0)
         temperature = best_temperature(bare.logits(vectors[rest]), labels[rest]) if len(rest) else 1.0
         return cls(bare.model, classes, temperature)
@@ -53,3 +50,11 @@ class Probe:
         out = np.full((len(raw), self.classes), raw.min(initial=0.0) + _UNKNOWN)
         out[:, self.model.classes_] = raw
         return out
+
+
+def fifths(labels: Ints, classes: int, seed: int) -> tuple[Ints, Ints]:
+    """Return the positions of four fifths of each class, and of the rest; of a class with less than five items all."""
+    generator = numpy_generator(seed, "probe")
+    by_class = [generator.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+    kept, rest = ([rows[len(rows) // 5 :] for rows in by_class], [rows[: len(rows) // 5] for rows in by_class])
+    return np.concatenate(kept), np.concatenate(rest)

@@ -5,6 +5,8 @@ What is out of distribution is the positive class throughout; papers differ, and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,20 +51,43 @@ def mahalanobis(bank: Vectors, queries: Vectors, labels: npt.ArrayLike | None = 
         bank, queries: ``[N, D]``, ``[M, D]``.
         labels: class of each bank item, or ``None``.
     """
-    from sklearn.covariance import LedoitWolf
-
-    known, asked = _unit(bank).astype(np.float64), _unit(queries).astype(np.float64)
-    y = np.zeros(len(known), np.int64) if labels is None else np.asarray(labels)
-    classes = np.unique(y)
-    means = np.stack([known[y == c].mean(0) for c in classes])
-    centred = known - means[np.searchsorted(classes, y)]
-    precision = LedoitWolf(assume_centered=True, store_precision=True).fit(centred).precision_
-    # (q - m)' P (q - m) by its three terms: no [M, K, D] is made.
-    moved = means @ precision
-    square = np.einsum("md,md->m", asked @ precision, asked)[:, None]
-    distance = square - 2 * asked @ moved.T + np.einsum("kd,kd->k", moved, means)
-    found: Floats = np.maximum(distance, 0).min(1)
+    found: Floats = Clusters.fitted(bank, labels).distances(queries).min(1)
     return found
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Class means and the one covariance around them, of vectors scaled to length 1.
+
+    Attributes:
+        means: float64 ``[K, D]``, in the order of the classes' numbers.
+        precision: inverse of the covariance, float64 ``[D, D]``; shrunk (Ledoit and Wolf 2004), so that it exists.
+    """
+
+    means: Floats
+    precision: Floats
+
+    @classmethod
+    def fitted(cls, bank: Vectors, labels: npt.ArrayLike | None = None) -> Clusters:
+        """Fit them to ``[N, D]`` of classes ``[N]``, or of one."""
+        from sklearn.covariance import LedoitWolf
+
+        known = _unit(bank).astype(np.float64)
+        y = np.zeros(len(known), np.int64) if labels is None else np.asarray(labels)
+        classes, place = np.unique(y, return_inverse=True)
+        means = np.stack([known[place == c].mean(0) for c in range(len(classes))])
+        fitted = LedoitWolf(assume_centered=True, store_precision=True).fit(known - means[place])
+        return cls(means, fitted.precision_)
+
+    def distances(self, queries: Vectors) -> Floats:
+        """Return the squared Mahalanobis distance of each of ``[M, D]`` to each mean, float64 ``[M, K]``."""
+        asked = _unit(queries).astype(np.float64)
+        # (q - m)' P (q - m) by its three terms: no [M, K, D] is made.
+        moved = self.means @ self.precision
+        square = np.einsum("md,md->m", asked @ self.precision, asked)[:, None]
+        distance = square - 2 * asked @ moved.T + np.einsum("kd,kd->k", moved, self.means)
+        found: Floats = np.maximum(distance, 0)
+        return found
 
 
 def max_probability(logits: npt.ArrayLike) -> Floats:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import onnx
 
 from fastness.bundle import Bundle
+from fastness.bundle.heads import Head
 from fastness.core.registry import Registry
+from fastness.delivery.answering import answering
 from fastness.delivery.intake import Intake, Sample
 from fastness_runtime.items import Batches
 
@@ -29,6 +31,7 @@ class Source:
         sample: real items to calibrate by, others than the export is compared on where there are enough; as many as the
             form asks for, at most.
         ready: makes batches of items, as the runtime does.
+        head: what is to answer within the graph, if anything is.
     """
 
     bundle: Bundle
@@ -36,6 +39,11 @@ class Source:
     graph: onnx.ModelProto
     sample: Sample
     ready: Batches
+    head: Head | None = None
+
+    def with_head(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """Return a graph, in whatever form, with the head behind it in float32, if there is one."""
+        return graph if self.head is None else answering(graph, self.head.numbers)
 
     def batches(self, size: int, sample: Sample | None = None) -> Iterator[tuple[npt.NDArray[np.int64], Any]]:
         """Yield a sample as the graph takes it, each batch with its items' positions."""

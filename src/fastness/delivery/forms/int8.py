@@ -18,7 +18,7 @@ from fastness.delivery.forms import FORMS, Form, Source, Written
 from fastness.delivery.forms.openvino import convert
 from fastness.delivery.parity import cosines
 from fastness.delivery.sensitivity import left_alone
-from fastness_runtime.sessions import SESSIONS
+from fastness_runtime.sessions import OUTPUTS, SESSIONS
 
 _TRIED = 64  # items by which losses are measured
 Narrow = Callable[[set[str]], onnx.ModelProto]
@@ -64,7 +64,7 @@ class Onnx(Int8):
     def write(self, source: Source, folder: Path) -> Written:
         """Write the graph in 8 bits."""
         graph, about = self.narrow(source)
-        onnx.save(graph, folder / "encoder.onnx")
+        onnx.save(source.with_head(graph), folder / "encoder.onnx")
         return Written("encoder.onnx", about)
 
 
@@ -79,7 +79,7 @@ class OpenVino(Int8):
     def write(self, source: Source, folder: Path) -> Written:
         """Convert the graph in 8 bits."""
         graph, about = self.narrow(source)
-        return Written(convert(graph, folder), about)
+        return Written(convert(source.with_head(graph), folder), about)
 
 
 class _Trial:
@@ -98,5 +98,5 @@ class _Trial:
             onnx.save(graph, path)
             session = SESSIONS["onnxruntime"](path, self._name, None)
         for positions, batch in self._batches:
-            found[positions] = session.run(batch)[0]
+            (found[positions],) = session.run(batch, OUTPUTS[0])
         return float(1 - cosines(found, self._vectors).min())

@@ -39,7 +39,7 @@ class Narrow(Form):
         nodes = [*casts, *model.graph.node]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-        onnx.save(model, folder / "encoder.onnx")
+        onnx.save(source.with_head(model), folder / "encoder.onnx")
         return Written("encoder.onnx")
 
 

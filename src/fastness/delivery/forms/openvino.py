@@ -21,7 +21,7 @@ class OpenVino(Form):
 
     def write(self, source: Source, folder: Path) -> Written:
         """Convert the graph; weights keep their 32 bits."""
-        return Written(convert(source.graph, folder))
+        return Written(convert(source.with_head(source.graph), folder))
 
 
 def convert(graph: onnx.ModelProto, folder: Path) -> str:

@@ -56,7 +56,7 @@ class Static(Form):
         intake = intake_of(made)
         for name, content in intake.files.items():
             write_bytes(folder / name, content)
-        onnx.save(rows.in_eight_bits(graph_of(made, intake)), folder / "encoder.onnx")
+        onnx.save(source.with_head(rows.in_eight_bits(graph_of(made, intake))), folder / "encoder.onnx")
         return Written("encoder.onnx", {"texts": len(source.sample), "ridge": strength})
 
 

@@ -17,5 +17,5 @@ class Whole(Form):
 
     def write(self, source: Source, folder: Path) -> Written:
         """Write it as it is."""
-        onnx.save(source.graph, folder / "encoder.onnx")
+        onnx.save(source.with_head(source.graph), folder / "encoder.onnx")
         return Written("encoder.onnx")
