@@ -121,6 +121,7 @@ def test_the_head_within_a_graph_answers_as_beside_it(
     if form == "onnx":
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
         np.testing.assert_allclose(found.novelty, expected.novelty, rtol=1e-3)
+    assert made.parity.head.probability < 0.2
     one = loaded.classify(pixels[:1])
     np.testing.assert_allclose(one.novelty, found.novelty[:1], rtol=1e-3)
     assert loaded.classify(pixels[:0]).probabilities.shape == (0, 7)

@@ -45,4 +45,5 @@ def export(
     print(f"export     {made.folder} ({made.bytes / 1e6:.1f} MB)")
     print(f"parity     cosine {parity.least:.6f} at least, {parity.mean:.6f} on average, over {parity.items:,} items")
     if parity.head is not None:
-        print(f"head       {parity.head.same:.1%} of them are given the same answer, or none, as by the head itself")
+        same, apart = parity.head.same, parity.head.probability
+        print(f"head       {same:.1%} of them are given the same answer, or none; probabilities differ by {apart:.4f}")
