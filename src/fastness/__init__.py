@@ -1,7 +1,8 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.Index``, ``fs.adopt``, ``fs.open_data``.
+``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``, ``fs.Index``, ``fs.adopt``,
+``fs.open_data``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fastness.api import (
         Index,
         adopt,
+        bench,
         compare,
         evaluate,
         export,
@@ -38,6 +40,7 @@ __all__ = [
     "GateRefused",
     "Index",
     "adopt",
+    "bench",
     "compare",
     "evaluate",
     "export",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastness.bundle import load
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
+    from fastness.delivery.bench.bench import bench
     from fastness.delivery.export import export
     from fastness.delivery.narrowing import narrow
     from fastness.delivery.prune import prune
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Index": "fastness.index",
     "adopt": "fastness.bundle.adopt",
+    "bench": "fastness.delivery.bench.bench",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
     "export": "fastness.delivery.export",
@@ -41,6 +43,7 @@ _WHERE = {
 __all__ = [
     "Index",
     "adopt",
+    "bench",
     "compare",
     "evaluate",
     "export",

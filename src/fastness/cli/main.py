@@ -12,6 +12,7 @@ import typer
 from fastness import __version__
 from fastness.cli import (
     adopt,
+    bench,
     compare,
     demo,
     embed,
@@ -71,6 +72,7 @@ _VERBS = (
     prune,
     narrow,
     export,
+    bench,
     key,
     sign,
     verify,
