@@ -86,11 +86,11 @@ def _torch(job: dict[str, Any]) -> Callable[[], Embed]:
     """Import torch and return what loads a bundle."""
     import torch
 
-    import fastness
+    from fastness.bundle import load as load_bundle
 
     def load() -> Embed:
         torch.set_num_threads(job["threads"])
-        bundle = fastness.load(job["folder"], key=())
+        bundle = load_bundle(job["folder"], key=())
         bundle = bundle if job["side"] is None else bundle.of_side(job["side"])
         return lambda items, size: bundle.embed(items, batch_size=size)
 
