@@ -23,6 +23,7 @@ from fastness.delivery.bench.plan import Plan, plan
 from fastness.delivery.bench.quality import Quality, qualities
 from fastness.delivery.bench.row import Row
 from fastness.delivery.bench.targets import Choice, choose, parse
+from fastness_runtime import signature
 
 FORMAT = 1
 _BUSY = 0.3  # of the cores, wanted by others before the bench began: its figures are doubtful then
@@ -138,9 +139,12 @@ def bench(
     about = _about(whole, dataset, how, found, load, wire, prices, rows)
     about |= {"side": side, "items": len(given), "target": target, "seed": seed}
     asked = [row for row in rows if row.profile == how.profiles[0].name]
-    place = Path(out) if out is not None else whole.path / "bench" / "-and-".join(p.called for p in how.profiles)
+    usual = "-and-".join(profile.called for profile in how.profiles) + ("" if side is None else f"-{side}")
+    place = Path(out) if out is not None else whole.path / "bench" / usual
     result = Bench(place, rows, about, good, None if limits is None else choose(asked, limits, _alike(good)))
     replace_folder(place, lambda temporary: _write(result, temporary))
+    if (whole.path / signature.FILE).exists() and place.resolve().is_relative_to(whole.path.resolve()):
+        say(f"{whole.path}: is signed, and has more files now; sign it again (fastness sign)")
     return result
 
 
