@@ -332,6 +332,15 @@ def test_a_target_that_nothing_keeps_ends_with_3(
     assert ended.status == 2 and "--batch one: give whole numbers" in ended.err
 
 
+def test_a_folder_that_holds_something_else_stays_as_it_is(exported: Path, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "theses").write_text("years of work")
+    with pytest.raises(fs.BadInput, match="holds other things, which would be replaced"):
+        bench(exported, labelled, out=tmp_path, **FEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["theses"]
+    with pytest.raises(fs.BadInput, match="asks how good a form is, which --no-quality leaves out"):
+        bench(exported, labelled, quality=False, target="accuracy>50%", **FEW)
+
+
 def test_an_export_that_was_changed_is_refused(exported: Path, labelled: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(exported, tmp_path / "bundle"))
     with (copy / "exports" / "onnx" / "encoder.onnx").open("ab") as graph:

@@ -26,6 +26,7 @@ from fastness.delivery.bench.targets import Choice, choose, parse
 from fastness_runtime import signature
 
 FORMAT = 1
+_FIGURES = "bench.json"
 _BUSY = 0.3  # of the cores, wanted by others before the bench began: its figures are doubtful then
 Say = Callable[[str], None]
 
@@ -120,8 +121,11 @@ def bench(
     how = plan(edge, cloud, batches, threads, calls, seconds, repeats, watts)
     if items < 1 or corrupted < 1:
         raise BadInput(f"--items {items}, --corrupted {corrupted}: give 1 or more of each")
+    if not quality and any(limit.name in ("accuracy", "robustness") for limit in limits or ()):
+        raise BadInput(f"--target {target}: asks how good a form is, which --no-quality leaves out; drop one of them")
     prices, load, say = prices or Prices(), _load(), say or (lambda line: None)
     whole = _whole(bundle, side)
+    place = _place(whole, how, side, out)
     encoder = whole if side is None else whole.of_side(side)
     dataset = encoder.open(data, **columns)
     given = handed.draw(encoder, dataset, items, seed)
@@ -139,8 +143,6 @@ def bench(
     about = _about(whole, dataset, how, found, load, wire, prices, rows)
     about |= {"side": side, "items": len(given), "target": target, "seed": seed}
     asked = [row for row in rows if row.profile == how.profiles[0].name]
-    usual = "-and-".join(profile.called for profile in how.profiles) + ("" if side is None else f"-{side}")
-    place = Path(out) if out is not None else whole.path / "bench" / usual
     result = Bench(place, rows, about, good, None if limits is None else choose(asked, limits, _alike(good)))
     replace_folder(place, lambda temporary: _write(result, temporary))
     if (whole.path / signature.FILE).exists() and place.resolve().is_relative_to(whole.path.resolve()):
@@ -158,11 +160,20 @@ def _whole(bundle: bundles.Bundle | str | Path, side: str | None) -> bundles.Bun
     return loaded
 
 
+def _place(bundle: bundles.Bundle, how: Plan, side: str | None, out: str | Path | None) -> Path:
+    """Return the folder for what is found, in which nothing lies but an earlier bench."""
+    usual = "-and-".join(profile.called for profile in how.profiles) + ("" if side is None else f"-{side}")
+    place = Path(out) if out is not None else bundle.path / "bench" / usual
+    if place.is_dir() and any(place.iterdir()) and not (place / _FIGURES).exists():
+        raise BadInput(f"{place}: holds other things, which would be replaced; name another folder")
+    return place
+
+
 def _write(result: Bench, folder: Path) -> None:
     for name, found in result.qualities.items():
         found.write(folder / "evidence" / name)
     page.write(result, folder)
-    write_json(folder / "bench.json", result.to_dict())
+    write_json(folder / _FIGURES, result.to_dict())
 
 
 def _alike(found: Mapping[str, Quality]) -> Callable[[str, str], bool]:
