@@ -125,7 +125,7 @@ def _print_forms(found: Bench) -> None:
     costs = found.about["costs"]
     priced = [where for where in ("cloud", "edge") if any(cost[where] is not None for cost in costs.values())]
     on = " and ".join(profile["name"] for profile in found.about["profiles"])
-    heads = [f"1M items, {where}" for where in priced]
+    heads = [f"1M, {where}" for where in priced]
     table = Table("form", "size", f"start-up ({on})", "accuracy", "robustness", *heads, box=None, pad_edge=False)
     for form, known in forms(found.rows).items():
         money = ["–" if costs[form][where] is None else figure(costs[form][where]) for where in priced]

@@ -75,6 +75,11 @@ def said(bench: Bench) -> list[str]:
     )
     energy = " or ".join(powers[name] for name in sorted(known)) or "not known"
     lines.append(f"energy: joules for 1,000 items; {energy}.")
+    if any(cost is not None for costs in about["costs"].values() for cost in costs.values()):
+        lines.append(
+            "cost of a million items: in the cloud of the machine's hours, at the best throughput measured, and of the "
+            "items sent to it; at the edge of energy and of the embeddings sent (float32); only what was given a price."
+        )
     if bench.qualities:
         lines.append("accuracy: {}; robustness: {}.".format(*called(bench)))
     if about["doubt"]:

@@ -39,7 +39,7 @@ class Profile:
     @property
     def enforced(self) -> str:
         """How the limits are kept, in a sentence."""
-        held = f"bound to {self.cores} of this machine's cores (sched_setaffinity), at their own speed"
+        held = f"bound to as many cores as threads, {self.cores} at most (sched_setaffinity), at this machine's speed"
         if self.memory is None:
             return f"{held}; memory is not limited"
         return (
