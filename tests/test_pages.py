@@ -41,7 +41,7 @@ window.onload = () => {{
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a report on pictures with all that it can show, one on texts without examples, and a comparison."""
+    """Return reports on pictures, with all that they can show, and on texts without examples, a comparison, a bench."""
     folder = tmp_path_factory.mktemp("pages")
     part = fs.open_data("digits")
     rows = np.concatenate([np.flatnonzero(part.manifest.splits == s)[:200] for s in ("train", "test")])
@@ -56,7 +56,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     encoder = fs.train(table, encoder="static", columns=told, out=folder / "run", steps=5, quiet=True)
     words = fs.evaluate(encoder.bundle, fs.open_data(table, **told), CHECKS[:8], out=folder / "texts", examples=False)
     compared = fs.compare(every.evidence.folder, other.evidence.folder, out=folder / "compared")
-    return {"pictures": every.html, "texts": words.html, "comparison": compared.html}
+    few = {"batches": [1], "calls": 4, "repeats": 1, "corrupted": 2, "target": "p99<20ms,size<10MB"}
+    forms = fs.bench(bundles[0], data, edge="1core,300MB", cloud=True, forms=["onnx"], out=folder / "bench", **few)
+    pages = {"pictures": every.html, "texts": words.html, "comparison": compared.html}
+    return pages | {"forms": forms.folder / "bench.html"}
 
 
 def noise(folder: Path) -> Path:
@@ -65,7 +68,7 @@ def noise(folder: Path) -> Path:
     return folder / "noise.npy"
 
 
-@pytest.mark.parametrize("name", ["pictures", "texts", "comparison"])
+@pytest.mark.parametrize("name", ["pictures", "texts", "comparison", "forms"])
 def test_a_page_in_a_browser(pages: dict[str, Path], name: str, tmp_path: Path) -> None:
     frames = "".join(f'<iframe src="{pages[name].as_uri()}" width="{w}" height="900"></iframe>' for w in WIDTHS)
     (tmp_path / "frames.html").write_text(FRAME.format(frames=frames))

@@ -1,8 +1,9 @@
 """fastness turns unlabelled data into an encoder that holds.
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
-``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.sign``, ``fs.verify``, ``fs.Index``,
-``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is first asked for.
+``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
+``fs.Index``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is first
+asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fastness.api import (
         Index,
         adopt,
+        bench,
         classify,
         compare,
         evaluate,
@@ -41,6 +43,7 @@ __all__ = [
     "GateRefused",
     "Index",
     "adopt",
+    "bench",
     "classify",
     "compare",
     "evaluate",

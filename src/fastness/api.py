@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastness.bundle import load
     from fastness.bundle.adopt import adopt
     from fastness.data import open_data
+    from fastness.delivery.bench.bench import bench
     from fastness.delivery.export import export
     from fastness.delivery.narrowing import narrow
     from fastness.delivery.prune import prune
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Index": "fastness.index",
     "adopt": "fastness.bundle.adopt",
+    "bench": "fastness.delivery.bench.bench",
     "classify": "fastness.tasks.classify",
     "compare": "fastness.evaluation.side_by_side",
     "evaluate": "fastness.evaluation.evaluate",
@@ -45,6 +47,7 @@ _WHERE = {
 __all__ = [
     "Index",
     "adopt",
+    "bench",
     "classify",
     "compare",
     "evaluate",

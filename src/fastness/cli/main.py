@@ -12,6 +12,7 @@ import typer
 from fastness import __version__
 from fastness.cli import (
     adopt,
+    bench,
     classify,
     compare,
     demo,
@@ -75,6 +76,7 @@ _VERBS = (
     fit,
     classify,
     export,
+    bench,
     key,
     sign,
     verify,

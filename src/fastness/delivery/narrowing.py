@@ -181,13 +181,11 @@ def _principal(features: Floats, dim: int, whitenings: Sequence[float], centred:
 
 def _judge(parts: _Parts) -> Callable[[Floats, Floats], tuple[float, float | None]]:
     """Return what says of a layer how many nearest items stay, and the kNN accuracy of what it gives."""
-    bank, queries = _unit(parts.fitted), _unit(parts.held_out)
-    nearest = _nearest(bank, queries)
+    wanted = nearest(parts.fitted, parts.held_out)
 
     def judged(weight: Floats, bias: Floats) -> tuple[float, float | None]:
         there, asked = (_unit(x @ weight.T + bias) for x in (parts.fitted, parts.held_out))
-        same = [len(np.intersect1d(a, b)) for a, b in zip(nearest, _nearest(there, asked), strict=True)]
-        agreement = float(np.mean(same)) / nearest.shape[1]
+        agreement = float(shared(wanted, nearest(there, asked)).mean())
         if parts.labels is None:
             return agreement, None
         known, right = parts.labels
@@ -196,13 +194,19 @@ def _judge(parts: _Parts) -> Callable[[Floats, Floats], tuple[float, float | Non
     return judged
 
 
-def _nearest(bank: npt.NDArray[np.float32], queries: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Return the positions of the nearest items of each query, ``[Q, 10]``, in no order."""
+def nearest(bank: npt.NDArray[np.floating], queries: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Return the positions of the nearest items of each query by the cosine, ``[Q, 10]``, in no order."""
     k = min(_NEAREST, len(bank))
-    return np.argpartition(-(queries @ bank.T), k - 1, axis=1)[:, :k]
+    return np.argpartition(-(_unit(queries) @ _unit(bank).T), k - 1, axis=1)[:, :k]
 
 
-def _unit(vectors: Floats) -> npt.NDArray[np.float32]:
+def shared(these: npt.NDArray[np.int64], those: npt.NDArray[np.int64]) -> Floats:
+    """Return which share of each query's nearest items two encoders have in common, ``[Q]``."""
+    same = [len(np.intersect1d(a, b)) for a, b in zip(these, those, strict=True)]
+    return np.asarray(np.array(same) / these.shape[1], np.float64)
+
+
+def _unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: npt.NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
     return unit

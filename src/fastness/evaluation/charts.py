@@ -52,7 +52,7 @@ def few_label(evidence: Evidence) -> str:
     axes.set_xlabel("labels a class")
     axes.set_ylabel("accuracy on held-out items")
     axes.legend(frameon=False, fontsize=9)
-    return _svg(figure)
+    return svg(figure)
 
 
 def corruptions(evidence: Evidence) -> str:
@@ -94,7 +94,7 @@ def trust(evidence: Evidence) -> str:
 
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    _tidy(left, "is it as right as it is sure?")
+    tidy(left, "is it as right as it is sure?")
     left.plot([0, 1], [0, 1], color="#a0a0a0", lw=1, ls="--")
     for name, colour, called in (("raw", "#d98e04", "as it is"), ("scaled", "#0b6e4f", "with temperature")):
         bins = reliability(items[f"{name}_confidence"], items["right"])
@@ -102,12 +102,12 @@ def trust(evidence: Evidence) -> str:
     left.set_xlabel("how sure it says it is")
     left.set_ylabel("share that is right")
     left.legend(frameon=False, fontsize=8)
-    _tidy(right, "if it may stay silent when unsure")
+    tidy(right, "if it may stay silent when unsure")
     right.plot(*risk_coverage(items["scaled_confidence"], ~items["right"]), lw=1.4, color="#0b6e4f")
     right.set_xlabel("share of items answered")
     right.set_ylabel("share of answers that are wrong")
     right.set_ylim(bottom=0)
-    return _svg(figure)
+    return svg(figure)
 
 
 def curves(run: Path) -> str:
@@ -134,14 +134,14 @@ def curves(run: Path) -> str:
         axes = figure.add_subplot(1, count, i + 1)
         for name, y in series:
             axes.plot(x, y, lw=1.4, label=name)
-        _tidy(axes, title)
+        tidy(axes, title)
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=8)
     if knn:
         axes = figure.add_subplot(1, count, count)
         axes.plot([k["step"] for k in knn], [k["knn"] for k in knn], marker="o", lw=1.4, color=_COLOURS["encoder"])
-        _tidy(axes, "online kNN (training items)")
-    return _svg(figure)
+        tidy(axes, "online kNN (training items)")
+    return svg(figure)
 
 
 def embedding_map(subject: Subject, most: int = 1500) -> str:
@@ -173,7 +173,7 @@ def embedding_map(subject: Subject, most: int = 1500) -> str:
             axes.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xticks([])
     axes.set_yticks([])
-    return _svg(figure)
+    return svg(figure)
 
 
 def _plain(name: str) -> str:
@@ -186,18 +186,20 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
-    _tidy(axes, "")
+    tidy(axes, "")
     return figure, axes
 
 
-def _tidy(axes: Any, title: str) -> None:
+def tidy(axes: Any, title: str) -> None:
+    """Give axes a title and the look that all charts share."""
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
     axes.tick_params(labelsize=8)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as an element of a page; equal figures are equal bytes."""
     from matplotlib import rc_context
 
     text = io.StringIO()
