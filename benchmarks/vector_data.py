@@ -3,7 +3,8 @@
 A SimCLR encoder (ResNet-18 of width 16, 128 numbers an embedding) is trained for some minutes on CIFAR-10. The
 collection is the embeddings of the 50,000 training images and, up to the wanted number, points between an image's
 embedding and that of one of its ten nearest, so that they lie where embeddings lie. Questions are embeddings of test
-images, which the collection does not hold. Uniform directions, which have no near ones at all, are the hard case.
+images, which the collection does not hold; by another thousand of them the kinds' numbers of candidates were chosen.
+Uniform directions, which have no near ones at all, are the hard case.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def collection(kind: str, n: int) -> tuple[Path, Path]:
             vectors, asked = _unit(generator.normal(size=(n, DIM))), _unit(generator.normal(size=(QUESTIONS, DIM)))
         else:
             real = embeddings()
-            asked = real["test"][generator.permutation(len(real["test"]))[:QUESTIONS]]
+            asked = real["test"][generator.permutation(len(real["test"]))[QUESTIONS : 2 * QUESTIONS]]
             vectors = _mixtures(real["base"], n, generator)
         for path, values in ((base, vectors), (questions, asked)):
             with atomic_path(path) as temporary, temporary.open("wb") as handle:
