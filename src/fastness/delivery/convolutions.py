@@ -26,6 +26,7 @@ WAYS = {
 }
 """How a tensor's range is found; which is better depends on the network."""
 
+_AT_ONCE = 16  # items between which everything that flows is held in memory, before it becomes histograms
 _BETWEEN = ("Add", "Clip", "MaxPool", "Relu")  # what stays in integers between two convolutions
 Batches = Sequence[npt.NDArray[Any]]
 
@@ -46,7 +47,8 @@ class Convolutions:
     """
 
     def __init__(self, model: onnx.ModelProto, batches: Batches, way: str) -> None:
-        self._model, self._batches = model, batches
+        whole = len(batches) // _AT_ONCE * _AT_ONCE  # of a number that its parts do not fill the quantiser takes none
+        self._model, self._batches = model, batches[:whole] if whole else batches
         self._method, self._settings = WAYS[way]
         self._folder = tempfile.TemporaryDirectory()
         self._names = places(model.graph)
@@ -71,7 +73,7 @@ class Convolutions:
                 calibrate_method=self._method,
                 op_types_to_quantize=["Conv", *_BETWEEN],
                 nodes_to_quantize=sorted(narrow),
-                extra_options=self._settings,
+                extra_options={**self._settings, "CalibStridedMinMax": min(_AT_ONCE, len(self._batches))},
                 calibration_cache_path=folder / "ranges.json",
             )
         return onnx.load(folder / "narrow.onnx")
@@ -96,11 +98,19 @@ def _chain(graph: onnx.GraphProto, convolutions: set[str]) -> set[str]:
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Gives calibration its batches, one after the other."""
+    """Gives calibration its batches, one after the other, of the range that is asked for."""
 
     def __init__(self, name: str, batches: Batches) -> None:
-        self._left = iter([{name: batch} for batch in batches])
+        self._name, self._batches, self._left = name, batches, iter(batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Begin anew, with some of them."""
+        self._left = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
         """Return the next, or ``None`` behind the last."""
-        return next(self._left, None)
+        batch = next(self._left, None)
+        return None if batch is None else {self._name: batch}
