@@ -196,7 +196,7 @@ def save(rows: list[dict[str, Any]], kills: list[dict[str, Any]], n: int, quick:
     if binary is not None:
         share = binary["structure_mb"] / exact
         asks += [
-            common.ask("binary + rescoring: recall@10", ">= 0.96", binary["recall"], binary["recall"] >= 0.96),
+            common.ask("binary + rescoring: recall@10", ">= 0.96", f"{binary['recall']:.4f}", binary["recall"] >= 0.96),
             common.ask("its memory, share of float32's", "<= 1/16", round(share, 4), share <= 1 / 16),
         ]
     lost = sum(r["lost"] + r["wrong"] for r in kills)
