@@ -299,6 +299,14 @@ def test_parameters_fall_as_the_shapes_say(tmp_path: Path) -> None:
     assert made.after.parameters == expected == sum(p.numel() for p in encoder.parameters())
 
 
+def test_channels_stay_in_the_numbers_that_kernels_are_made_for(tmp_path: Path) -> None:
+    whole = saved(build(ImageSpec("resnet18", 16, {"width": 16})), tmp_path / "whole")
+    for keep, expected in ((0.35, [6, 8, 24, 48]), (0.97, [16, 32, 64, 128]), (1.0, [16, 32, 64, 128])):
+        prune(whole, PICTURES, keep, out=tmp_path / f"{keep}")
+        blocks = fs.load(tmp_path / f"{keep}").encoder.backbone.blocks
+        assert [len(block.bn1.weight) for block in blocks[::2]] == expected
+
+
 @pytest.mark.parametrize("name", ["resnet18", "vit-tiny"])
 def test_the_block_that_does_nothing_goes_first(name: str, tmp_path: Path) -> None:
     encoder = encoder_of(name)
