@@ -35,7 +35,7 @@ from fastness.evaluation.subject import Subject
 from fastness_runtime import load as load_export
 
 FOLDER = common.WORK / "small_image"
-STRENGTHS = ((0.35, 0), (0.35, 2))  # share of the channels kept, blocks taken out
+STRENGTHS = ((0.35, 0), (0.35, 2), (0.35, 4))  # share of the channels kept, blocks taken out
 QUICK_STRENGTHS = ((0.5, 0), (0.35, 2))
 
 
