@@ -127,6 +127,12 @@ def test_an_export_within_its_bundle_is_measured_as_a_bundle(
         assert report.evidence.folder.parent == folder / "evidence" and report["knn.accuracy"] > 0
         with pytest.raises(fs.BadInput, match="an export cannot be trained"):
             fs.evaluate(loaded, labelled, checks=["fine_tuned"])
+    if bundle.modality == "text":
+        pairs = tmp_path / "pairs.csv"
+        lines = [f"{a},{b},{i % 6}" for i, (a, b) in enumerate(zip(texts(24), texts(24, 1), strict=True))]
+        pairs.write_text("\n".join(["one,other,alike", *lines]))
+        report = fs.evaluate(loaded, pairs, checks=["similarity"], text="one,other", score="alike")
+        assert report.evidence.about["bundle"] == loaded.id and -1 <= report["similarity.spearman"] <= 1
     shutil.copytree(folder, tmp_path / "alone")
     with pytest.raises(fs.BadInput, match="lies apart from its bundle"):
         fs.load(tmp_path / "alone")

@@ -7,6 +7,7 @@ SHA-256 over their names and hashes. ``bundle.json`` lists them. Everything else
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,7 +141,9 @@ class Bundle:
         Raises:
             BadInput: there is no such side.
         """
-        return Bundle(self.path, self.id, self.encoder.side(name), self.recipe, self.data)
+        found = copy.copy(self)
+        found.encoder = self.encoder.side(name)
+        return found
 
     def one_side(self, name: str | None) -> Bundle:
         """Return this bundle for items of one kind: of one side, where it has several.
