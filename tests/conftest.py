@@ -192,6 +192,17 @@ def bundle(run: Path) -> Path:
     return run / "bundle"
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Return the address of a real PostgreSQL with pgvector."""
+    import pgserver
+
+    with tempfile.TemporaryDirectory(prefix="fastness-pg-") as place:
+        running = pgserver.get_server(place)
+        yield running.get_uri()
+        running.cleanup()
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process ended: exit status (negative: the signal) and what it wrote."""

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,17 +39,6 @@ def cosines(queries: np.ndarray, base: np.ndarray) -> np.ndarray:
 
 def ids(n: int, start: int = 0) -> list[str]:
     return [f"item-{i}" for i in range(start, start + n)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Return the address of a real PostgreSQL with pgvector."""
-    import pgserver
-
-    with tempfile.TemporaryDirectory(prefix="fastness-pg-") as place:
-        running = pgserver.get_server(place)
-        yield running.get_uri()
-        running.cleanup()
 
 
 @pytest.fixture(params=["folder", "postgres"])

@@ -2,8 +2,8 @@
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
 ``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
-``fs.Index``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is first
-asked for.
+``fs.Index``, ``fs.Registry``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs,
+when it is first asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 if TYPE_CHECKING:
     from fastness.api import (
         Index,
+        Registry,
         adopt,
         bench,
         classify,
@@ -42,6 +43,7 @@ __all__ = [
     "FastnessError",
     "GateRefused",
     "Index",
+    "Registry",
     "adopt",
     "bench",
     "classify",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
     from fastness.index import Index
+    from fastness.registry import Registry
     from fastness.tasks.classify import classify
     from fastness.tasks.fit import fit
     from fastness.tasks.search import search
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Index": "fastness.index",
+    "Registry": "fastness.registry",
     "adopt": "fastness.bundle.adopt",
     "bench": "fastness.delivery.bench.bench",
     "classify": "fastness.tasks.classify",
@@ -46,6 +48,7 @@ _WHERE = {
 }
 __all__ = [
     "Index",
+    "Registry",
     "adopt",
     "bench",
     "classify",

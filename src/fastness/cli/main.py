@@ -26,6 +26,7 @@ from fastness.cli import (
     mine,
     narrow,
     prune,
+    registry,
     schema,
     search,
     sign,
@@ -85,6 +86,7 @@ _VERBS = (
 for _verb in _VERBS:
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
 app.add_typer(index.index, name="index")
+app.add_typer(registry.registry, name="registry")
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""A registry as a folder, and a folder as a registry: of either kind of database, with every file that it needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fastness.core.errors import BadInput
+from fastness.core.files import sha256_file, write_json, write_text
+from fastness.registry.collect import needed
+from fastness.registry.registry import Registry
+from fastness.registry.store import Store
+from fastness.registry.tables import REVISION, aliases, moves, versions
+
+_TABLES = (versions, moves, aliases)  # in the order in which they can be filled
+_ABOUT, _FILES = "backup.json", "files"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds: rows and files."""
+
+    versions: int
+    moves: int
+    files: int
+
+
+def backup(registry: Registry, folder: str | Path) -> Backup:
+    """Write everything into a folder; into that of an earlier backup only what is new.
+
+    Raises:
+        BadInput: the folder holds something else.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / _ABOUT).exists() and not (folder / _FILES).exists():
+        raise BadInput(f"{folder}: holds something else; choose an empty folder, or that of an earlier backup")
+    store = Store(str(folder / _FILES))
+    with registry.uploading():  # so that nothing is collected meanwhile
+        with registry.database.reading() as connection:
+            rows = {t.name: [dict(row._mapping) for row in connection.execute(sa.select(t))] for t in _TABLES}
+            digests = needed(registry, connection)
+        there = {digest for digest, _ in store.digests()}
+        for digest in sorted(digests - there):
+            store.add(registry.store.read(digest))
+    for name, listed in rows.items():
+        lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in listed)
+        write_text(folder / f"{name}.jsonl", lines)
+    hashes = {name: sha256_file(folder / f"{name}.jsonl") for name in rows}
+    write_json(folder / _ABOUT, {"revision": REVISION, "tables": hashes, "files": len(digests)})
+    return Backup(len(rows["versions"]), len(rows["moves"]), len(digests))
+
+
+def restore(registry: Registry, folder: str | Path) -> Backup:
+    """Fill an empty registry with what `backup` wrote: all of it, or nothing.
+
+    Raises:
+        BadInput: the registry is not empty, or the backup is not whole.
+    """
+    folder = Path(folder)
+    rows = _read(folder)
+    if registry.versions() or registry.log(limit=1):
+        raise BadInput(f"{registry.shown}: is not empty; restore into a new registry")
+    store = Store(str(folder / _FILES))
+    with registry.uploading():
+        digests = [digest for digest, _ in store.digests()]
+        for digest in digests:
+            registry.store.add(store.read(digest))
+        with registry.database.writing() as connection:
+            for table in _TABLES:
+                if rows[table.name]:
+                    connection.execute(table.insert(), rows[table.name])
+            registry.database.count_on(connection, versions, moves)
+    return Backup(len(rows["versions"]), len(rows["moves"]), len(digests))
+
+
+def _read(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a backup by table."""
+    try:
+        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if about["revision"] != REVISION:
+            raise BadInput(f"{folder}: was written by another version of fastness ({about['revision']}); use that one")
+        for name, digest in about["tables"].items():
+            if sha256_file(folder / f"{name}.jsonl") != digest:
+                raise BadInput(f"{folder / name}.jsonl: was changed after the backup was made; get an intact copy")
+        found = {}
+        for table in _TABLES:
+            lines = (folder / f"{table.name}.jsonl").read_text(encoding="utf-8").splitlines()
+            found[table.name] = [json.loads(line) for line in lines]
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder}: is no whole backup ({type(error).__name__}: {error})") from None

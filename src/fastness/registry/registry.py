@@ -1,0 +1,448 @@
+"""The registry: versions, aliases, and what served when."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from fastness.core.errors import BadInput, Failure, GateRefused
+from fastness.core.files import cache_root, replace_folder
+from fastness.registry.database import Database
+from fastness.registry.moves import CURRENT, Judged, Move, as_move, earlier, moved, number_at, promoted
+from fastness.registry.says import checked_alias, checked_name, moment, now, someone
+from fastness.registry.store import Store
+from fastness.registry.tables import about, aliases, moves, uploads, versions
+from fastness_runtime import signature
+
+ADDRESS = "FASTNESS_REGISTRY"
+"""Environment variable: where the registry is, if not said."""
+
+_DEFAULT = "registry"
+_MANIFEST = 1
+
+
+@dataclass(frozen=True)
+class Version:
+    """A bundle under a name, with all that lay beside its core when it was added; it never changes.
+
+    Attributes:
+        name, number: ``photos@3`` is number 3 of ``photos``; numbers count from 1.
+        bundle: the bundle's id.
+        manifest: SHA-256 of the list of its files.
+        files, bytes: how many.
+        by, note: who added it, and what they said.
+        at: when, in microseconds since 1970 (UTC).
+        collected: when its files were given up, ``None`` if they are there.
+    """
+
+    name: str
+    number: int
+    bundle: str
+    manifest: str
+    files: int
+    bytes: int
+    by: str
+    note: str
+    at: int
+    collected: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.number}"
+
+
+class Registry:
+    """A registry.
+
+    Args:
+        address: a folder, or ``postgresql://user@host/database``; default: ``FASTNESS_REGISTRY``, else ``registry``.
+            An empty one is made.
+        store: where files are kept, a folder or a URL that fsspec knows; said once, when the registry is made. May be
+            left out for a folder.
+        upgrade: bring the tables of an older version up to date.
+
+    Raises:
+        BadInput: it is of another version, or kept elsewhere.
+    """
+
+    def __init__(self, address: str | Path | None = None, store: str | None = None, *, upgrade: bool = False) -> None:
+        self.address = str(address or os.environ.get(ADDRESS) or _DEFAULT)
+        own = None
+        if "://" in self.address:
+            self.database = Database(self.address, upgrade)
+            self.shown = self.database.shown
+        else:
+            folder = Path(self.address).absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            self.database = Database(f"sqlite:///{folder / 'registry.db'}", upgrade)
+            self.shown, own = self.address, str(folder / "store")
+        self.store = Store(self._kept_at(store, own))
+
+    def _kept_at(self, asked: str | None, own: str | None) -> str:
+        """Return where files are kept: as was said first, else in the registry's own folder."""
+        if asked is not None and "://" not in asked:
+            asked = str(Path(asked).absolute())
+        wanted = sa.select(about.c.value).where(about.c.key == "store")
+        with self.database.reading() as connection:
+            stated = connection.execute(wanted).scalar()
+        if stated is None and asked is not None:
+            with self.database.writing() as connection:
+                stated = connection.execute(wanted).scalar()
+                if stated is None:
+                    connection.execute(about.insert().values(key="store", value=asked))
+                    stated = asked
+        if asked not in (None, stated):
+            raise BadInput(f"{self.shown}: keeps its files in {stated}, not in {asked}; leave --store out")
+        if stated is None and own is None:
+            raise BadInput(f"{self.shown}: is a new registry; say where files are kept (--store)")
+        return str(stated or own)
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- versions ---------------------------------------------------------------------------------------------------
+
+    def add(self, bundle: str | Path, name: str, *, by: str | None = None, note: str = "") -> Version:
+        """Add a bundle as the next version of a name; the very same files again are the version that they were.
+
+        Args:
+            bundle: its folder, or a run's that has one; everything in it goes along.
+            name: small letters, digits, ``.``, ``_`` and ``-``.
+            by, note: who adds it (default: the user), and what they say.
+
+        Raises:
+            BadInput: no whole bundle is there, a link is in it, or the name is none.
+            GateRefused: keys are trusted (``FASTNESS_TRUSTED_KEYS``), and none has signed it.
+        """
+        from fastness.bundle.whole import core_of, verified
+
+        checked_name(name)
+        folder = _bundle_in(Path(bundle))
+        if trusted := signature.trusted(None):
+            verified(folder, trusted)
+        core = core_of(folder)
+        with self.uploading() as claim:
+            files: dict[str, dict[str, Any]] = {}
+            for path in _files(folder):
+                digest, size = self.store.add(path)
+                files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
+            if any(files[file]["sha256"] != digest for file, digest in core["core"].items()):
+                raise Failure(f"{folder}: changed while it was read; add it again when nobody writes it")
+            stated = {"format": _MANIFEST, "bundle": core["id"], "files": files}
+            manifest, _ = self.store.add(json.dumps(stated, sort_keys=True, indent=1).encode())
+            with self.database.writing() as connection:
+                self._release(connection, claim)
+                row = {
+                    "name": name,
+                    "bundle": core["id"],
+                    "manifest": manifest,
+                    "files": len(files),
+                    "bytes": sum(known["bytes"] for known in files.values()),
+                    "by": by or someone(),
+                    "note": note,
+                    "at": now(),
+                }
+                return _entered(connection, row)
+
+    @contextmanager
+    def uploading(self) -> Iterator[str]:
+        """Keep `collect` from taking files away that no row speaks of yet, until they are released or given up."""
+        claim = uuid.uuid4().hex
+        with self.database.writing() as connection:
+            connection.execute(uploads.insert().values(id=claim, at=now()))
+        try:
+            yield claim
+        finally:
+            with self.database.writing() as connection:
+                connection.execute(uploads.delete().where(uploads.c.id == claim))
+
+    def _release(self, connection: sa.Connection, claim: str) -> None:
+        """End a claim in the transaction that makes rows speak of the files."""
+        if connection.execute(uploads.delete().where(uploads.c.id == claim)).rowcount != 1:
+            raise Failure(f"{self.shown}: the upload took so long that it was given up; add it again")
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """Return the versions of a name, or all, in order."""
+        wanted = sa.select(versions).order_by(versions.c.name, versions.c.number)
+        wanted = wanted if name is None else wanted.where(versions.c.name == name)
+        with self.database.reading() as connection:
+            return [
+                as_version(r)
+                for r in connection.execute(wanted if name is None else wanted.where(versions.c.name == name))
+            ]
+
+    def find(self, spec: str) -> Version:
+        """Return the version that ``NAME@NUMBER`` or ``NAME@ALIAS`` is now.
+
+        Raises:
+            BadInput: there is none.
+        """
+        name, mark, which = spec.partition("@")
+        if not mark or not which:
+            raise BadInput(f"'{spec}': say which version: {name or 'NAME'}@3, or {name or 'NAME'}@production")
+        with self.database.reading() as connection:
+            number = int(which) if which.isdecimal() else number_at(connection, name, which)
+            return self._numbered(connection, name, number, spec)
+
+    def _numbered(self, connection: sa.Connection, name: str, number: int | None, spec: str) -> Version:
+        row = connection.execute(
+            sa.select(versions).where(versions.c.name == name, versions.c.number == number)
+        ).first()
+        if row is None:
+            known = [
+                str(n)
+                for n in connection.execute(sa.select(versions.c.name).distinct().order_by(versions.c.name)).scalars()
+            ]
+            here = [r.alias for r in connection.execute(sa.select(aliases).where(aliases.c.name == name)) if r.number]
+            said = (
+                f"aliases of {name}: {', '.join(here) or 'none'}"
+                if name in known
+                else f"names: {', '.join(known[:20]) or 'none'}"
+            )
+            raise BadInput(f"{self.address}: no {spec} here; {said}")
+        return as_version(row)
+
+    def _with_files(self, version: Version) -> Version:
+        if version.collected is not None:
+            raise BadInput(f"{version}: its files were given up at {moment(version.collected)}; add its bundle again")
+        return version
+
+    def files(self, version: Version) -> dict[str, tuple[str, int]]:
+        """Return the SHA-256 and the bytes of every file of a version, by its name in the bundle."""
+        try:
+            stated = json.loads(self.store.read(version.manifest))
+            found = {str(name): (str(f["sha256"]), int(f["bytes"])) for name, f in stated["files"].items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failure(f"{version}: its list of files is none ({error}); restore it from a backup") from None
+        if not all(map(signature.plain, found)):
+            raise Failure(f"{version}: its list of files leads out of its folder; restore it from a backup")
+        return found
+
+    def pull(self, spec: str, folder: str | Path | None = None) -> Path:
+        """Return a folder with the bundle that ``NAME@NUMBER`` or ``NAME@ALIAS`` is, verified file by file.
+
+        Args:
+            spec: see `find`.
+            folder: where to write it; default: once in the cache, not to be written to.
+
+        Raises:
+            BadInput: there is no such version, or its files were given up.
+            Failure: a file is missing from the store, or was changed there.
+        """
+        version = self._with_files(self.find(spec))
+        target = Path(folder) if folder else cache_root() / "registry" / version.manifest
+        if folder is None and target.exists():
+            return target
+        if target.exists() and any(target.iterdir()):
+            raise BadInput(f"{target}: is there already; choose another folder")
+        listed = self.files(version)
+
+        def fill(temporary: Path) -> None:
+            for name, (digest, _) in listed.items():
+                self.store.fetch(digest, temporary / PurePosixPath(name))
+
+        replace_folder(target, fill)
+        return target
+
+    # -- aliases ----------------------------------------------------------------------------------------------------
+
+    def now_at(self, name: str, alias: str) -> int | None:
+        """Return the number of the version that an alias names, ``None`` for none."""
+        with self.database.reading() as connection:
+            return number_at(connection, name, alias)
+
+    def promote(
+        self,
+        spec: str,
+        alias: str,
+        *,
+        why: str,
+        by: str | None = None,
+        gate: Judged | None = None,
+        override: bool = False,
+        expected: int | None = CURRENT,
+    ) -> Move:
+        """Let an alias name a version.
+
+        Args:
+            spec: ``NAME@NUMBER`` or ``NAME@ALIAS``.
+            alias: small letters, digits, ``.``, ``_`` and ``-``, not digits alone.
+            why: what is said of it.
+            by: who does it; default: the user.
+            gate: what a gate said; see `promotion.judge`.
+            override: do it without a gate's yes; ``why`` must say something.
+            expected: number of the version that the alias names now; default: what the gate compared with, or what it
+                names when this is called.
+
+        Raises:
+            GateRefused: no gate, or one that said no, and no override. A no is written into the log.
+            Failure: the alias was moved by somebody else.
+            BadInput: there is no such version, or its files were given up.
+        """
+        version = self.find(spec)
+        checked_alias(alias)
+        if expected == CURRENT:
+            expected = gate.against if gate else self.now_at(version.name, alias)
+        if gate is not None and gate.candidate != version.manifest:
+            raise BadInput(f"{version}: the gate judged another version; judge this one")
+        passed = gate is not None and gate.passed
+        if override and not why.strip():
+            raise BadInput("an override is recorded with its reason; say why (--why)")
+        going = passed or override
+        with self.uploading() as claim:
+            kept = {name: self.store.add(content)[0] for name, content in gate.evidence.items()} if gate else {}
+            with self._turn(version.name, alias, expected) as (connection, before):
+                self._release(connection, claim)
+                self._with_files(self._numbered(connection, version.name, version.number, spec))
+                row: dict[str, Any] = {"name": version.name, "alias": alias, "before": before}
+                row |= {"by": by or someone(), "why": why}
+                row["gate"] = gate.recorded(kept) if gate else None
+                if going:
+                    row |= {"number": version.number, "what": "promote", "override": not passed}
+                elif gate is not None:
+                    row |= {"number": before, "what": "refuse", "override": False}
+                else:
+                    raise GateRefused(f"{version}: no gate has judged it; give a policy (--gate), or override it")
+                move = moved(connection, row)
+        if not going:
+            assert gate is not None
+            raise GateRefused(f"{version} stays out of {alias}: {gate.said}")
+        return move
+
+    def rollback(
+        self,
+        name: str,
+        alias: str,
+        *,
+        why: str,
+        by: str | None = None,
+        to: int | None = None,
+        expected: int | None = CURRENT,
+    ) -> Move:
+        """Let an alias name a version again that it named before, by which it was let in then.
+
+        Args:
+            name, alias: of what.
+            why, by: see `promote`.
+            to: number of that version; default: the one before the one that was promoted last. A second rollback goes
+                further back, not forth again.
+            expected: see `promote`.
+
+        Raises:
+            BadInput: there is nothing to go back to.
+            Failure: the alias was moved by somebody else.
+        """
+        if expected == CURRENT:
+            expected = self.now_at(name, alias)
+        with self._turn(name, alias, expected) as (connection, before):
+            entered, back = promoted(connection, name, alias)
+            to = earlier(back, before) if to is None else to
+            if to is None or to not in entered:
+                asked = f"number {to}" if to is not None else "an earlier version"
+                raise BadInput(f"{name}@{alias}: {asked} has not served there; promote one instead")
+            self._with_files(self._numbered(connection, name, to, f"{name}@{to}"))
+            past = entered[to]
+            row: dict[str, Any] = {"name": name, "alias": alias, "before": before, "number": to, "what": "rollback"}
+            row |= {"by": by or someone(), "why": why, "gate": {"earlier": past.id}, "override": past.override}
+            return moved(connection, row)
+
+    def remove(self, name: str, alias: str, *, why: str, by: str | None = None) -> Move:
+        """Let an alias name nothing; what it named stays in the log."""
+        expected = self.now_at(name, alias)
+        with self._turn(name, alias, expected) as (connection, before):
+            if before is None:
+                raise BadInput(f"{name}@{alias}: names nothing")
+            row = {"name": name, "alias": alias, "before": before, "number": None, "what": "remove"}
+            return moved(connection, row | {"by": by or someone(), "why": why, "gate": None, "override": False})
+
+    @contextmanager
+    def _turn(self, name: str, alias: str, expected: int | None) -> Iterator[tuple[sa.Connection, int | None]]:
+        """Yield a connection while nobody else writes, and what an alias names; refuse if that is not expected."""
+        with self.database.writing() as connection:
+            before = number_at(connection, name, alias)
+            if before != expected:
+                same = sa.select(moves).where(moves.c.name == name, moves.c.alias == alias)
+                last = connection.execute(same.order_by(moves.c.id.desc()).limit(1)).first()
+                told = f", moved by {last.by} at {moment(last.at)}" if last else ""
+                raise Failure(
+                    f"{name}@{alias}: is {_called(before)} now{told}, not {_called(expected)} any more; "
+                    "look again, then decide"
+                )
+            yield connection, before
+
+    # -- history ----------------------------------------------------------------------------------------------------
+
+    def log(self, name: str | None = None, alias: str | None = None, limit: int | None = None) -> list[Move]:
+        """Return the moves of an alias, of a name or of all, the newest first."""
+        wanted = sa.select(moves).order_by(moves.c.id.desc()).limit(limit)
+        for column, value in ((moves.c.name, name), (moves.c.alias, alias)):
+            wanted = wanted if value is None else wanted.where(column == value)
+        with self.database.reading() as connection:
+            return [as_move(row) for row in connection.execute(wanted)]
+
+    def serving(self, name: str, at: int | None = None) -> dict[str, Move]:
+        """Return what each alias of a name named, by alias: the move that had made it so.
+
+        Args:
+            name: of the versions.
+            at: moment in microseconds since 1970 (UTC); default: now.
+        """
+        with self.database.reading() as connection:
+            known = connection.execute(sa.select(aliases.c.alias).where(aliases.c.name == name)).scalars().all()
+            found = {}
+            for alias in sorted(known):
+                wanted = sa.select(moves).where(moves.c.name == name, moves.c.alias == alias, moves.c.what != "refuse")
+                wanted = wanted if at is None else wanted.where(moves.c.at <= at)
+                row = connection.execute(wanted.order_by(moves.c.at.desc()).limit(1)).first()
+                if row is not None and row.number is not None:
+                    found[alias] = as_move(row)
+            return found
+
+
+def _bundle_in(folder: Path) -> Path:
+    inner = folder / "bundle"
+    return inner if not (folder / "bundle.json").exists() and (inner / "bundle.json").exists() else folder
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield every file of a bundle, in order; what is being written at the moment is none of it."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise BadInput(f"{path}: is a link; a version holds files alone, put the file itself there")
+        if path.is_file() and not (path.name.startswith(".") and path.name.endswith(".tmp")):
+            yield path
+
+
+def _entered(connection: sa.Connection, row: dict[str, Any]) -> Version:
+    same = sa.select(versions).where(versions.c.name == row["name"], versions.c.manifest == row["manifest"])
+    found = connection.execute(same).first()
+    if found is None:
+        last = sa.select(sa.func.max(versions.c.number)).where(versions.c.name == row["name"])
+        row["number"] = (connection.execute(last).scalar() or 0) + 1
+        connection.execute(versions.insert().values(**row))
+    elif found.collected is not None:  # its files are there again
+        connection.execute(versions.update().where(versions.c.id == found.id).values(collected=None))
+    return as_version(connection.execute(same).one())
+
+
+def as_version(row: Any) -> Version:
+    """Return the version that a row of the table is."""
+    return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})
+
+
+def _called(number: int | None) -> str:
+    return "nothing" if number is None else f"version {number}"
