@@ -213,7 +213,7 @@ class Registry:
                 if name in known
                 else f"names: {', '.join(known[:20]) or 'none'}"
             )
-            raise BadInput(f"{self.address}: no {spec} here; {said}")
+            raise BadInput(f"{self.shown}: no {spec} here; {said}")
         return as_version(row)
 
     def _with_files(self, version: Version) -> Version:
