@@ -73,7 +73,7 @@ def measured(registry: Registry, where: str, moved: int) -> list[dict[str, Any]]
         "find NAME@production": (lambda i: registry.find(f"model-{i % NAMES}@production"), 500),
         "log NAME, the last 30": (lambda i: registry.log(f"model-{i % NAMES}", limit=30), 100),
         "promote": (lambda i: registry.promote(f"{name}@{i % 20 + 1}", "canary", override=True, why="timed"), 50),
-        "rollback": (lambda i: registry.rollback(name, "canary", why="timed"), 20),
+        "rollback": (lambda i: registry.rollback(name, "canary", why="timed"), 10),
     }
     return [{"on": where, "call": said, **milliseconds(call, times)} for said, (call, times) in calls.items()]
 
