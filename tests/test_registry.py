@@ -25,6 +25,7 @@ from conftest import fork
 from fastness.registry import Registry, promotion
 from fastness.registry.backup import backup, restore
 from fastness.registry.collect import collect
+from fastness.registry.mlflow import Sent, from_mlflow, to_mlflow
 from fastness.registry.moves import Judged
 from fastness.registry.says import moment, now, parsed_moment
 from fastness.registry.tables import REVISION, metadata, moves, uploads, versions
@@ -455,6 +456,29 @@ def test_what_cannot_be_a_registry_is_one_line(tmp_path: Path, server: str) -> N
     (tmp_path / "registry.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(fs.Failure, match="not a database"):
         Registry(tmp_path)
+
+
+def test_versions_go_to_mlflow_and_come_back(
+    make: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)  # MLflow keeps artifacts where it is
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with Registry(tmp_path / "registry") as registry, Registry(tmp_path / "other") as other:
+        release(registry, make, 2)
+        registry.promote("photos@2", "production", override=True, why=YES)
+        assert to_mlflow(registry, "photos@1", uri) == to_mlflow(registry, "photos@1", uri) == Sent("photos", "1")
+        assert to_mlflow(registry, "photos@production", uri).version == "2"
+        assert from_mlflow(other, "photos@production", uri).manifest == registry.find("photos@2").manifest
+        assert from_mlflow(other, "photos/1", uri, "shops").note == "MLflow photos/1"
+        assert content(other.pull("shops@1")) == content(registry.pull("photos@1"))
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        assert client.get_model_version("photos", "1").tags["fastness.bundle"] == registry.find("photos@1").bundle
+        with pytest.raises(fs.BadInput, match="say which version"):
+            from_mlflow(other, "photos", uri)
+        with pytest.raises(fs.Failure, match="not found"):
+            from_mlflow(other, "photos/7", uri)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ Spec = Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS.")]
 Name = Annotated[str, typer.Argument(help="Of the versions.")]
 Alias = Annotated[str, typer.Argument(help="production, canary, …")]
 By = Annotated[str | None, typer.Option(help="Who does it; default: the user.")]
+Tracking = Annotated[str, typer.Option("--uri", help="MLflow's: http://… or sqlite:///FILE.")]
 Why = Annotated[str, typer.Option(help="What is said of it in the log.")]
 
 
@@ -40,10 +41,7 @@ def add(
     """Add BUNDLE as the next version of NAME."""
     with _opened(where, store) as opened:
         version = opened.add(bundle, name, by=by, note=note)
-    if json:
-        options.print_json(_plain(version))
-        return
-    print(f"{version}  {version.bundle[:12]}  {version.files} files, {version.bytes / 1e6:.1f} MB")
+    _added(version, json)
 
 
 @registry.command()
@@ -239,6 +237,41 @@ def restore(
     _counted(asdict(found), f"restored from {folder}", json)
 
 
+@registry.command("to-mlflow")
+def to_mlflow(
+    spec: Spec,
+    uri: Tracking,
+    model: Annotated[str | None, typer.Option(help="Name there; default: the same.")] = None,
+    where: Where = None,
+    json: options.Json = False,
+) -> None:
+    """Write a version into MLflow's registry, with the aliases that name it."""
+    from fastness.registry import mlflow
+
+    with _opened(where) as opened:
+        sent = mlflow.to_mlflow(opened, spec, uri, model)
+    if json:
+        options.print_json(asdict(sent))
+        return
+    print(f"{spec} is version {sent.version} of {sent.model} in {uri}")
+
+
+@registry.command("from-mlflow")
+def from_mlflow(
+    model: Annotated[str, typer.Argument(help="MODEL/3 or MODEL@ALIAS.")],
+    uri: Tracking,
+    name: Annotated[str | None, typer.Option(help="Name here; default: the same.")] = None,
+    where: Where = None,
+    json: options.Json = False,
+) -> None:
+    """Add a version of MLflow's registry: a bundle, or what sentence-transformers or transformers saved."""
+    from fastness.registry import mlflow
+
+    with _opened(where) as opened:
+        version = mlflow.from_mlflow(opened, model, uri, name)
+    _added(version, json)
+
+
 @registry.command()
 def upgrade(where: Where = None) -> None:
     """Bring a registry of an earlier version up to date; back it up first."""
@@ -253,6 +286,13 @@ def _opened(where: str | None, store: str | None = None) -> Registry:
     from fastness.registry import Registry
 
     return Registry(where, store)
+
+
+def _added(version: Version, json: bool) -> None:
+    if json:
+        options.print_json(_plain(version))
+        return
+    print(f"{version}  {version.bundle[:12]}  {version.files} files, {version.bytes / 1e6:.1f} MB")
 
 
 def _plain(thing: Version | Move) -> dict[str, Any]:
