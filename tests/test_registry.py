@@ -459,7 +459,7 @@ def test_what_cannot_be_a_registry_is_one_line(tmp_path: Path, server: str) -> N
 
 
 def test_versions_go_to_mlflow_and_come_back(
-    make: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fastness, make: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
@@ -479,6 +479,39 @@ def test_versions_go_to_mlflow_and_come_back(
             from_mlflow(other, "photos", uri)
         with pytest.raises(fs.Failure, match="not found"):
             from_mlflow(other, "photos/7", uri)
+    place = ("--uri", uri, "--registry", tmp_path / "registry", "--json")
+    sent = fastness("registry", "to-mlflow", "photos@2", "--model", "Shops", *place).out
+    assert json.loads(sent) == {"model": "Shops", "version": "1"}
+    assert json.loads(fastness("registry", "from-mlflow", "Shops@production", *place).out)["name"] == "shops"
+
+
+def test_what_sentence_transformers_saved_comes_from_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sentence_transformers
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    texts = [
+        f"the {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "dog", "house", "tree")
+    ]
+    (tmp_path / "lines.txt").write_text("\n".join(texts))
+    run = fs.train(tmp_path / "lines.txt", encoder="static", steps=2, batch_size=4, out=tmp_path / "run", quiet=True)
+    sentence_transformers.SentenceTransformer(str(run.bundle), device="cpu").save(str(tmp_path / "theirs"))
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "model.pkl").write_bytes(b"pickled")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.create_registered_model("Words")
+    experiment = client.create_experiment("words")
+    for folder in ("theirs", "nothing"):
+        started = client.create_run(experiment).info
+        client.log_artifacts(started.run_id, str(tmp_path / folder), "model")
+        client.create_model_version("Words", f"{started.artifact_uri}/model", started.run_id)
+    with Registry(tmp_path / "registry") as registry:
+        version = from_mlflow(registry, "Words/1", uri)
+        ours = fs.load(registry.pull(str(version))).embed(texts)
+        assert version.name == "words" and np.allclose(ours, fs.load(run.bundle).embed(texts), atol=1e-5)
+        with pytest.raises(fs.BadInput, match=r"Words/2: holds no bundle and no safetensors"):
+            from_mlflow(registry, "Words/2", uri)
 
 
 @pytest.fixture(scope="module")
