@@ -34,6 +34,7 @@ ORDER = (
     "image_serving_cpu",
     "small_image",
     "vector_index",
+    "registry",
     "resume",
     "index_scale",
     "mutants",

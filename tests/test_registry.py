@@ -96,6 +96,9 @@ def test_a_version_is_what_was_added(registry: Registry, make: Callable[[str], P
         registry.find("photos@3")
     with pytest.raises(fs.BadInput, match="names: photos, words"):
         registry.find("phots@1")
+    for spec in ("photos", "@1", "photos@", "photos@0", "photos@99999999999999999999", "photos@nowhere"):
+        with pytest.raises(fs.BadInput, match=r"say which version|here; names: photos, words"):
+            registry.find(spec)
     with pytest.raises(fs.BadInput, match="is there already"):
         registry.pull("photos@1", tmp_path / "out")
 

@@ -21,6 +21,7 @@ from fastness.delivery.forms import FORMS, Form, Source
 from fastness.delivery.graph import graph_of
 from fastness.delivery.intake import KINDS, Intake, Sample, intake_of
 from fastness.delivery.parity import Parity, compared
+from fastness.delivery.square import ROUNDED
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import DESCRIPTION, FORMAT
 from fastness_runtime.items import INTAKES
@@ -72,7 +73,7 @@ def export(
             ``novelty`` beside the others.
         out: folder of the export; default: ``exports/FORM`` in the bundle's.
         floor: least cosine between the two embeddings of an item that is let pass, or of a ``static`` form least rank
-            correlation; default: the form's.
+            correlation; default: the form's, of pictures at most 0.9999, since resizing rounds a few pixels otherwise.
         seed: by which items are taken.
         say: called with a line of progress.
         **columns: see `open_data`.
@@ -99,7 +100,8 @@ def export(
         say("graph …")
         _write(kind, form, bundle, side, answers, others, temporary)
         say("comparing with the encoder …")
-        least = kind.floor if floor is None else floor
+        usual = min(kind.floor, ROUNDED) if bundle.modality == "image" else kind.floor
+        least = usual if floor is None else floor
         parity = compared(load_export(temporary, key=()), sample, kind.judged, least, answers)
         if not parity.holds:
             raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")

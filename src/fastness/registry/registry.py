@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ ADDRESS = "FASTNESS_REGISTRY"
 """Environment variable: where the registry is, if not said."""
 
 _DEFAULT = "registry"
-_MANIFEST = 1
+_MANIFEST = 1  # format of a version's list of files
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,7 @@ class Registry:
         wanted = sa.select(versions).order_by(versions.c.name, versions.c.number)
         wanted = wanted if name is None else wanted.where(versions.c.name == name)
         with self.database.reading() as connection:
-            return [
-                as_version(r)
-                for r in connection.execute(wanted if name is None else wanted.where(versions.c.name == name))
-            ]
+            return [as_version(row) for row in connection.execute(wanted)]
 
     def find(self, spec: str) -> Version:
         """Return the version that ``NAME@NUMBER`` or ``NAME@ALIAS`` is now.
@@ -195,7 +194,7 @@ class Registry:
         if not mark or not which:
             raise BadInput(f"'{spec}': say which version: {name or 'NAME'}@3, or {name or 'NAME'}@production")
         with self.database.reading() as connection:
-            number = int(which) if which.isdecimal() else number_at(connection, name, which)
+            number = int(which) if _NUMBER.fullmatch(which) else number_at(connection, name, which)
             return self._numbered(connection, name, number, spec)
 
     def _numbered(self, connection: sa.Connection, name: str, number: int | None, spec: str) -> Version:
@@ -203,16 +202,10 @@ class Registry:
             sa.select(versions).where(versions.c.name == name, versions.c.number == number)
         ).first()
         if row is None:
-            known = [
-                str(n)
-                for n in connection.execute(sa.select(versions.c.name).distinct().order_by(versions.c.name)).scalars()
-            ]
-            here = [r.alias for r in connection.execute(sa.select(aliases).where(aliases.c.name == name)) if r.number]
-            said = (
-                f"aliases of {name}: {', '.join(here) or 'none'}"
-                if name in known
-                else f"names: {', '.join(known[:20]) or 'none'}"
-            )
+            named = sa.select(aliases.c.alias).where(aliases.c.name == name, aliases.c.number.is_not(None))
+            known = sa.select(versions.c.name).distinct().order_by(versions.c.name).limit(20)
+            here, there = (connection.execute(wanted).scalars().all() for wanted in (named, known))
+            said = f"aliases of {name}: {', '.join(here)}" if here else f"names: {', '.join(there) or 'none'}"
             raise BadInput(f"{self.shown}: no {spec} here; {said}")
         return as_version(row)
 
