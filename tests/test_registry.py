@@ -451,6 +451,10 @@ def test_files_may_be_anywhere_that_fsspec_reaches(make: Callable[[str], Path], 
 def test_what_cannot_be_a_registry_is_one_line(tmp_path: Path, server: str) -> None:
     with pytest.raises(fs.BadInput, match="say where files are kept"):
         Registry(database(server))
+    for address in (str(tmp_path / "none"), database(server)):
+        with pytest.raises(fs.BadInput, match="no registry here"):
+            Registry(address, create=False)
+    assert not (tmp_path / "none").exists()
     with pytest.raises(fs.BadInput, match="no database by this address"):
         Registry("ftp://host/database")
     with pytest.raises(fs.Failure, match="does not exist") as told:
@@ -557,7 +561,8 @@ def test_the_command_line_tells_the_whole_story(
     monkeypatch.setenv("FASTNESS_REGISTRY", str(tmp_path / "registry"))
     (tmp_path / "policy.yaml").write_text(POLICY)
     gate = ("--gate", "policy.yaml", "--data", labelled, "--checks", "knn,geometry")
-    assert fastness("registry", "show").out.startswith("no version here")
+    for verb in ("show", "log", "gc", "upgrade"):
+        assert "no registry here" in fastness("registry", verb).err and not (tmp_path / "registry").exists()
     assert fastness("registry", "add", bundle, "photos", "--note", "the first").out.startswith("photos@1")
     added = json.loads(fastness("registry", "add", worse, "photos", "--json").out)
     assert (added["name"], added["number"]) == ("photos", 2)

@@ -39,7 +39,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add BUNDLE as the next version of NAME."""
-    with _opened(where, store) as opened:
+    with _opened(where, store, create=True) as opened:
         version = opened.add(bundle, name, by=by, note=note)
     _added(version, json)
 
@@ -166,7 +166,7 @@ def show(
         size = f"{version.bytes / 1e6:.1f} MB"
         print(f"{version!s:<24} {version.bundle[:12]}  {size:>12}  {marks:<20} {version.note}".rstrip())
     if not listed:
-        print("no version here; add one with: fastness registry add BUNDLE NAME")
+        print("no version here" if name is None else f"no version of {name} here")
 
 
 @registry.command()
@@ -232,7 +232,7 @@ def restore(
     """Fill a new registry, of either kind, with a backup."""
     from fastness.registry import backup as backups
 
-    with _opened(where, store) as opened:
+    with _opened(where, store, create=True) as opened:
         found = backups.restore(opened, folder)
     _counted(asdict(found), f"restored from {folder}", json)
 
@@ -267,7 +267,7 @@ def from_mlflow(
     """Add a version of MLflow's registry: a bundle, or what sentence-transformers or transformers saved."""
     from fastness.registry import mlflow
 
-    with _opened(where) as opened:
+    with _opened(where, create=True) as opened:
         version = mlflow.from_mlflow(opened, model, uri, name)
     _added(version, json)
 
@@ -278,14 +278,14 @@ def upgrade(where: Where = None) -> None:
     from fastness.registry import Registry
     from fastness.registry.tables import REVISION
 
-    with Registry(where, upgrade=True) as opened:
+    with Registry(where, upgrade=True, create=False) as opened:
         print(f"{opened.shown}: is at revision {REVISION}")
 
 
-def _opened(where: str | None, store: str | None = None) -> Registry:
+def _opened(where: str | None, store: str | None = None, create: bool = False) -> Registry:
     from fastness.registry import Registry
 
-    return Registry(where, store)
+    return Registry(where, store, create=create)
 
 
 def _added(version: Version, json: bool) -> None:

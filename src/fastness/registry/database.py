@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from fastness.core.errors import BadInput, Failure
 from fastness.registry.tables import REVISION
 
+NOTHING = "no registry here; make one with: fastness registry add BUNDLE NAME"
 _WAIT = 60  # seconds for other writers
 _TURN = 0x666173746E657373  # the name of the lock that writers on PostgreSQL take
 
@@ -22,17 +23,18 @@ class Database:
 
     Args:
         url: ``sqlite:///FILE`` or ``postgresql://…``.
-        upgrade: bring older tables up to date; else they are refused. An empty database is always filled.
+        upgrade: bring older tables up to date; else they are refused.
+        create: make tables in an empty database; else it is refused.
 
     Raises:
         BadInput: no such database, or tables of another version.
     """
 
-    def __init__(self, url: str, upgrade: bool = False) -> None:
+    def __init__(self, url: str, upgrade: bool = False, create: bool = True) -> None:
         self._engine = _engine(url)
         self.shown = self._engine.url.render_as_string(hide_password=True)
         with self._errors():
-            self._migrate(upgrade)
+            self._migrate(upgrade, create)
 
     @property
     def is_postgres(self) -> bool:
@@ -70,11 +72,13 @@ class Database:
                 last = sa.select(sa.func.coalesce(sa.func.max(table.c.id), 1)).scalar_subquery()
                 connection.execute(sa.select(sa.func.setval(place, last)))
 
-    def _migrate(self, upgrade: bool) -> None:
+    def _migrate(self, upgrade: bool, create: bool) -> None:
         with self.reading() as connection:
             found = _revision(connection)
         if found == REVISION:
             return
+        if found is None and not create:
+            raise BadInput(f"{self.shown}: {NOTHING}")
         if found is not None and found > REVISION:
             raise BadInput(f"{self.shown}: was made by a later version of fastness; upgrade fastness")
         if found is not None and not upgrade:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from fastness.core.errors import BadInput, Failure, GateRefused
 from fastness.core.files import cache_root, replace_folder
-from fastness.registry.database import Database
+from fastness.registry.database import NOTHING, Database
 from fastness.registry.moves import CURRENT, Judged, Move, as_move, earlier, moved, number_at, promoted
 from fastness.registry.says import checked_alias, checked_name, moment, now, someone
 from fastness.registry.store import Store
@@ -26,7 +26,7 @@ from fastness_runtime import signature
 ADDRESS = "FASTNESS_REGISTRY"
 """Environment variable: where the registry is, if not said."""
 
-_DEFAULT = "registry"
+_DEFAULT, _FILE = "registry", "registry.db"
 _MANIFEST = 1  # format of a version's list of files
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -65,25 +65,34 @@ class Registry:
 
     Args:
         address: a folder, or ``postgresql://user@host/database``; default: ``FASTNESS_REGISTRY``, else ``registry``.
-            An empty one is made.
         store: where files are kept, a folder or a URL that fsspec knows; said once, when the registry is made. May be
             left out for a folder.
         upgrade: bring the tables of an older version up to date.
+        create: make a new one where there is none.
 
     Raises:
-        BadInput: it is of another version, or kept elsewhere.
+        BadInput: it is of another version, or kept elsewhere; or there is none.
     """
 
-    def __init__(self, address: str | Path | None = None, store: str | None = None, *, upgrade: bool = False) -> None:
+    def __init__(
+        self,
+        address: str | Path | None = None,
+        store: str | None = None,
+        *,
+        upgrade: bool = False,
+        create: bool = True,
+    ) -> None:
         self.address = str(address or os.environ.get(ADDRESS) or _DEFAULT)
         own = None
         if "://" in self.address:
-            self.database = Database(self.address, upgrade)
+            self.database = Database(self.address, upgrade, create)
             self.shown = self.database.shown
         else:
             folder = Path(self.address).absolute()
+            if not create and not (folder / _FILE).exists():
+                raise BadInput(f"{self.address}: {NOTHING}")
             folder.mkdir(parents=True, exist_ok=True)
-            self.database = Database(f"sqlite:///{folder / 'registry.db'}", upgrade)
+            self.database = Database(f"sqlite:///{folder / _FILE}", upgrade, create)
             self.shown, own = self.address, str(folder / "store")
         self.store = Store(self._kept_at(store, own))
 

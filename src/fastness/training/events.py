@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +87,7 @@ def _logger(name: str, folder: Path) -> Logger:
         from lightning.pytorch import loggers  # type: ignore[import-not-found,unused-ignore]
 
         if name == "mlflow":
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing tells anybody that it was used
             return loggers.MLFlowLogger("fastness", run_name=folder.name)  # type: ignore[no-any-return]
         return loggers.WandbLogger(folder.name, project="fastness", save_dir=folder)  # type: ignore[no-any-return]
     raise BadInput(f"unknown logger '{name}'; known: tensorboard, mlflow, wandb")
