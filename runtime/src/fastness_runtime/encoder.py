@@ -57,9 +57,7 @@ class Encoder:
         Raises:
             Unusable: an item is none of these; names its position.
         """
-        out = np.zeros((len(items), self.dim), np.float32)
-        for positions, batch in self._batches(items, batch_size):
-            (out[positions],) = self.session.run(batch, OUTPUTS[0 if normalize else 1])
+        (out,) = self.compute(items, OUTPUTS[0 if normalize else 1], batch_size=batch_size)
         return out
 
     def classify(self, items: Any, *, batch_size: int = 64) -> Answers:
@@ -74,11 +72,22 @@ class Encoder:
         if "head" not in self.about:
             raise Unusable(f"{self.folder}: has no head in it; export it with one (fastness export --head NAME)")
         head = self.about["head"]
-        probabilities = np.zeros((len(items), len(head["classes"])), np.float32)
-        novelty = np.zeros(len(items), np.float32)
-        for positions, batch in self._batches(items, batch_size):
-            probabilities[positions], novelty[positions] = self.session.run(batch, *ANSWERS)
+        probabilities, novelty = self.compute(items, *ANSWERS, batch_size=batch_size)
         return Answers.of(probabilities, novelty, head["classes"], head["threshold"])
+
+    def compute(self, items: Any, *outputs: str, batch_size: int = 64) -> list[Floats]:
+        """Return several of the graph's outputs of items at once, float32 ``[N, …]`` each; row i is item i.
+
+        Args:
+            items, batch_size: see `embed`.
+            outputs: of ``embeddings``, ``features``, and with a head ``probabilities``, ``novelty``.
+        """
+        widths = {"probabilities": [len(self.about.get("head", {}).get("classes", ()))], "novelty": []}
+        found = [np.zeros((len(items), *widths.get(name, [self.dim])), np.float32) for name in outputs]
+        for positions, batch in self._batches(items, batch_size):
+            for out, computed in zip(found, self.session.run(batch, *outputs), strict=True):
+                out[positions] = computed
+        return found
 
 
 def load(folder: str | Path, *, threads: int | None = None, key: signature.Keys = None) -> Encoder:
