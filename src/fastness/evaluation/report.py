@@ -35,7 +35,7 @@ def write(evidence: Evidence, subject: Subject, verdict: Verdict | None, *, exam
         "unit": modality(subject.bundle.modality).unit,
         "recipe": subject.bundle.recipe,
         "trained_on": subject.bundle.data,
-        "tiles": _headline(evidence),
+        "tiles": headline(evidence),
         "few_label": charts.few_label(evidence),
         "corruptions": charts.corruptions(evidence),
         "trust": charts.trust(evidence),
@@ -51,7 +51,7 @@ def write(evidence: Evidence, subject: Subject, verdict: Verdict | None, *, exam
     return path
 
 
-def _headline(evidence: Evidence) -> list[Measurement]:
+def headline(evidence: Evidence) -> list[Measurement]:
     """Return what the first screen shows of each check; all other numbers stand in the last table."""
     patterns = [pattern for name in CHECKS for pattern in CHECKS.get(name).headline]
     return [m for pattern in patterns for m in evidence.find("") if fnmatchcase(m.name, pattern)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastness.bundle import Bundle
 from fastness.core.files import sha256_file
 from fastness.evaluation.gate import Policy, Verdict, read_policy
 from fastness.evaluation.side_by_side import compare
@@ -69,29 +71,63 @@ def judge(
 ) -> Judged:
     """Return what a gate says of a version, for `Registry.promote`; for the arguments see `promote`."""
     checked_alias(alias)
-    asked = read_policy(Path(policy))
     version = registry.find(spec)
-    against = registry.now_at(version.name, alias)
+    asked = {"checks": checks, "slices": slices, "seed": seed, "say": say, **columns}
     with tempfile.TemporaryDirectory(prefix="fastness-promotion-") as place:
-        folder = Path(place)
-        bundles = [registry.pull(str(version), folder / "after")]
-        if against is not None and against != version.number:
-            bundles.insert(0, registry.pull(f"{version.name}@{against}", folder / "before"))
-        else:
-            asked = _alone(asked)
-        asked_in = folder / "policy.yaml"
-        asked_in.write_text(asked.model_dump_json(), encoding="utf-8")  # JSON is YAML
-        options: dict[str, Any] = {"checks": checks, "slices": slices, "seed": seed, "say": say, **columns}
-        judging: dict[str, Any] = {"policy": asked_in} if asked.rules else {}
-        found = compare(*bundles, data=data, out=folder / "compared", examples=False, **judging, **options)
-        verdict = found.verdicts[0] if found.verdicts else Verdict([])
-        evidence = {name: (folder / "compared" / name).read_bytes() for name in _KEPT}
+        candidate = registry.pull(str(version), Path(place) / "after")
+        against = registry.now_at(version.name, alias)
+        before = None if against in (None, version.number) else f"{version.name}@{against}"
+        judged = _judged(registry, candidate, before, Path(policy), Path(place), {"data": data, **asked})
+    return replace(judged, candidate=version.manifest, against=against)
+
+
+def preview(
+    registry: Registry, bundle: Bundle, name: str, alias: str, *, policy: str | Path, data: Any, **asked: Any
+) -> Judged:
+    """Return what a gate would say of a bundle that is not added; nothing is written.
+
+    Args:
+        registry: where the version is that the alias names now.
+        bundle: the candidate.
+        name, alias: what it would be promoted to.
+        policy, data, asked: see `promote`.
+    """
+    checked_alias(alias)
+    against = registry.now_at(name, alias)
+    before = None if against is None else f"{name}@{against}"
+    with tempfile.TemporaryDirectory(prefix="fastness-promotion-") as place:
+        judged = _judged(registry, bundle, before, Path(policy), Path(place), {"data": data, **asked})
+    return replace(judged, candidate=str(bundle.id), against=against)
+
+
+def _judged(
+    registry: Registry, candidate: Bundle | Path, before: str | None, policy: Path, place: Path, asked: dict[str, Any]
+) -> Judged:
+    """Compare a bundle with a version, or judge it alone by what of the policy can be judged so.
+
+    Args:
+        before: the version, ``None`` where there is none to compare with.
+        place: a folder to work in.
+        asked: data and options of `compare`.
+    """
+    stated = read_policy(policy)
+    bundles: list[Bundle | Path] = [candidate]
+    if before is not None:
+        bundles.insert(0, registry.pull(before, place / "before"))
+    else:
+        stated = _alone(stated)
+    asked_in = place / "policy.yaml"
+    asked_in.write_text(stated.model_dump_json(), encoding="utf-8")  # JSON is YAML
+    judging: dict[str, Any] = {"policy": asked_in} if stated.rules else {}
+    found = compare(*bundles, out=place / "compared", examples=False, **judging, **asked)
+    verdict = found.verdicts[0] if found.verdicts else Verdict([])
     record = {
-        "policy": {"sha256": sha256_file(Path(policy)), **asked.model_dump()},
+        "policy": {"sha256": sha256_file(policy), **stated.model_dump()},
         "judgements": verdict.to_dict()["judgements"],
         "data": found.comparisons[0].after.about["fingerprint"],
     }
-    return Judged(verdict.passed, str(verdict), version.manifest, against, record, evidence)
+    evidence = {kept: (place / "compared" / kept).read_bytes() for kept in _KEPT}
+    return Judged(verdict.passed, str(verdict), "", None, record, evidence)
 
 
 def _alone(policy: Policy) -> Policy:

@@ -131,7 +131,7 @@ def _run(
         loop.resume()
         if loop.step == loop.total and (out / "bundle" / "bundle.json").exists():
             display.say(f"finished before, with {loop.total} steps; choose another --out to train anew")
-            return bundles.load(out / "bundle", module).id, None
+            return bundles.load(out / "bundle", module, key=()).id, None
         display.say(f"resumed at step {loop.step} of {loop.total}")
     else:
         loop.fix_length()
@@ -147,7 +147,7 @@ def _run(
         if first:
             bundles.write(out / "bundle", loop.method.encoder, _kept(recipe, loop.total, parents), dataset.manifest)
         distributed.wait()
-        identity = bundles.load(out / "bundle", module).id
+        identity = bundles.load(out / "bundle", module, key=()).id
         events.write("end", step=loop.step, bundle=identity, seconds=time.perf_counter() - began, cpu_seconds=cpu)
     finally:
         events.close()
