@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,17 +33,24 @@ class Encoder:
         folder: where it lies.
         about: what ``export.json`` says: ``bundle`` (the id of what was exported), ``form``, ``modality``, ``dim`` …
         session: what runs the graph.
+        batches: makes batches, as the graph takes them, of items: each with its items' positions.
     """
 
     folder: Path
     about: dict[str, Any]
     session: Session
-    _batches: Batches
+    batches: Batches
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
         return int(self.about["dim"])
+
+    @property
+    def id(self) -> str:
+        """SHA-256 (hex) of what it was made of and of its files: an index of its vectors names it."""
+        told = "".join(f"{name}\0{digest}\n" for name, digest in sorted(self.about["files"].items()))
+        return hashlib.sha256(f"{self.about['bundle']}\n{self.about['form']}\n{told}".encode()).hexdigest()
 
     def embed(self, items: Any, *, normalize: bool = True, batch_size: int = 64) -> Floats:
         """Return embeddings float32 ``[N, dim]``; row i is item i.
@@ -84,7 +92,7 @@ class Encoder:
         """
         widths = {"probabilities": [len(self.about.get("head", {}).get("classes", ()))], "novelty": []}
         found = [np.zeros((len(items), *widths.get(name, [self.dim])), np.float32) for name in outputs]
-        for positions, batch in self._batches(items, batch_size):
+        for positions, batch in self.batches(items, batch_size):
             for out, computed in zip(found, self.session.run(batch, *outputs), strict=True):
                 out[positions] = computed
         return found

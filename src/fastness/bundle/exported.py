@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from fastness.data.items import Items, Positions, Progress
 from fastness.encoders import Encoder
 from fastness.encoders.image import ImageEncoder
 from fastness.encoders.text import TextEncoder
+from fastness_runtime import Encoder as Export
 from fastness_runtime import Unusable, signature
 from fastness_runtime import load as load_export
 from fastness_runtime.sessions import OUTPUTS, Session
@@ -61,10 +61,8 @@ class _Computed(Encoder):
 class Exported(Bundle):
     """A loaded export, with everything that measures need to know of the bundle that it was made of."""
 
-    def __init__(self, folder: Path, whole: Bundle, encoder: Encoder, about: dict[str, Any]) -> None:
-        told = "".join(f"{name}\0{digest}\n" for name, digest in sorted(about["files"].items()))
-        identity = hashlib.sha256(f"{whole.id}\n{about['form']}\n{told}".encode()).hexdigest()
-        super().__init__(folder, identity, encoder, {**whole.recipe, "form": about["form"]}, whole.data)
+    def __init__(self, whole: Bundle, encoder: Encoder, export: Export) -> None:
+        super().__init__(export.folder, export.id, encoder, {**whole.recipe, "form": export.about["form"]}, whole.data)
         self._whole = whole
 
     @cached_property
@@ -96,4 +94,4 @@ def load_exported(folder: Path, key: signature.Keys = None) -> Exported:
     encoder = whole.encoder if side is None else whole.encoder.side(side)
     if isinstance(encoder, TextEncoder):  # a static form cuts texts otherwise than its encoder
         encoder.tokenizer = type(encoder.tokenizer).from_file(str(folder / "tokenizer.json"))
-    return Exported(folder, whole, _Computed(encoder, export.session, export.dim), export.about)
+    return Exported(whole, _Computed(encoder, export.session, export.dim), export)

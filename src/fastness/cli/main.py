@@ -29,6 +29,7 @@ from fastness.cli import (
     registry,
     schema,
     search,
+    serve,
     sign,
     train,
     verify,
@@ -81,6 +82,7 @@ _VERBS = (
     key,
     sign,
     verify,
+    serve,
     demo,
 )
 for _verb in _VERBS:

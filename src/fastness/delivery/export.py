@@ -20,7 +20,7 @@ from fastness.data.show import plural
 from fastness.delivery.forms import FORMS, Form, Source
 from fastness.delivery.graph import graph_of
 from fastness.delivery.intake import KINDS, Intake, Sample, intake_of
-from fastness.delivery.parity import Parity, compared
+from fastness.delivery.parity import Parity, compared, sample_of
 from fastness.delivery.square import ROUNDED
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import DESCRIPTION, FORMAT
@@ -28,7 +28,7 @@ from fastness_runtime.items import INTAKES
 
 _COMPARED = 1000  # items
 _ENOUGH = 64  # items to calibrate by
-PARITY = "parity.json"
+PARITY, SAMPLE = "parity.json", "sample.npz"
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,12 @@ def export(
         say("comparing with the encoder …")
         usual = min(kind.floor, ROUNDED) if bundle.modality == "image" else kind.floor
         least = usual if floor is None else floor
-        parity = compared(load_export(temporary, key=()), sample, kind.judged, least, answers)
+        exported = load_export(temporary, key=())
+        parity = compared(exported, sample, kind.judged, least, answers)
         if not parity.holds:
             raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")
         write_json(temporary / PARITY, parity.to_dict() | {"data": _described(data), "hardware": describe()})
+        write_bytes(temporary / SAMPLE, sample_of(exported, sample))
         result.append(parity)
 
     replace_folder(folder, fill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,9 +13,12 @@ from scipy import stats
 from fastness.bundle.heads import Head
 from fastness.delivery.intake import Floats, Sample
 from fastness_runtime import Answers, Encoder
+from fastness_runtime.sessions import OUTPUTS
 
 _SAME = 0.98  # share of items that must be given the same answer, be it a class or none
 _ALONE = 16  # items that are also given one by one
+_SHOWN = 64  # items from which those are taken that stay with the export
+_LARGEST = 4 << 20  # bytes of these, if there are smaller pictures
 _APART = (1, 2, 4, 8, 16)  # places between the items of a pair
 
 
@@ -114,6 +118,19 @@ def compared(exported: Encoder, sample: Sample, judged: str, floor: float, head:
         floor,
         None if head is None else answers_alike(exported.classify(sample.items), head.answer(sample.features)),
     )
+
+
+def sample_of(exported: Encoder, sample: Sample) -> bytes:
+    """Return a few of the items, as the graph takes them, and their embeddings, float32 ``[B, dim]``, as ``.npz``.
+
+    Wherever the export is loaded later, whether it still gives these can be seen without any data.
+    """
+    few = sample.select(range(min(_SHOWN, len(sample))))
+    batches = [batch[:_ALONE] for _, batch in exported.batches(few.items, _ALONE)]
+    batch = max(batches, key=lambda batch: (batch.nbytes <= _LARGEST, len(batch), -batch.nbytes))
+    file = io.BytesIO()
+    np.savez(file, batch=batch, embeddings=exported.session.run(batch, OUTPUTS[0])[0])
+    return file.getvalue()
 
 
 def answers_alike(found: Answers, expected: Answers) -> Alike:

@@ -1,0 +1,51 @@
+"""``fastness serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    spec: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="What is served, and followed when it moves.")],
+    collection: Annotated[str | None, typer.Option(help="Whose index is searched; see fastness index rebuild.")] = None,
+    form: Annotated[
+        str | None, typer.Option(help="Of the export; default: what a target picked, else the most exact.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where it listens; beyond this machine it wants keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Batches at once; default: a core each.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="For each batch.")] = 1,
+    batch_ms: Annotated[float, typer.Option(min=1, help="How long a batch may take.")] = 20,
+    wait_ms: Annotated[float, typer.Option(min=1, help="How long an item may wait; more is refused at once.")] = 500,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds after which a request is given up.")] = 10,
+    max_items: Annotated[int, typer.Option(min=1, help="Items in a request.")] = 512,
+    max_mb: Annotated[float, typer.Option(min=0.01, help="Size of a request.")] = 16,
+    poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the registry.")] = 1,
+    open: Annotated[bool, typer.Option("--open", help="Answer without keys, whoever asks.")] = False,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON a request, on stderr.")] = True,
+    where: Annotated[str | None, typer.Option("--registry", help="Default: FASTNESS_REGISTRY.")] = None,
+) -> None:
+    """Serve what an alias names: embeddings, search, classes, over HTTP; switch when it moves, without a pause."""
+    from fastness.core.hardware import cores
+    from fastness.serving.batching import Limits
+    from fastness.serving.release import Power
+    from fastness.serving.run import serve as run
+
+    run(
+        spec,
+        registry=where,
+        host=host,
+        port=port,
+        open=open,
+        log=log,
+        collection=collection,
+        form=form,
+        power=Power(workers or max(1, cores() // threads), threads),
+        limits=Limits(batch=batch_ms / 1000, wait=wait_ms / 1000),
+        timeout=timeout,
+        most_items=max_items,
+        most_bytes=int(max_mb * (1 << 20)),
+        poll=poll,
+    )

@@ -1,0 +1,132 @@
+"""What is answered to each question about items."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Response
+
+from fastness.core.errors import BadInput
+from fastness.index import Hit
+from fastness.serving.doors import Asked, Refusal, answer
+from fastness.serving.release import Floats, Release, Searching, Side
+from fastness.serving.service import Service
+from fastness.serving.wanted import Embeddings, Search, Wanted, modality_of, read, ready
+from fastness_runtime import Answers
+
+
+class Questions:
+    """Answers them by the release that each request holds.
+
+    Args:
+        service: whose.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def embeddings(self, asked: Asked) -> Response:
+        """``/v1/embeddings``: OpenAI's."""
+        wanted = read(Embeddings, asked.body, self._service.settings.most_items)
+        side, items = await self._items(asked, wanted)
+        if wanted.dimensions not in (None, side.encoder.dim):
+            raise BadInput(f"dimensions: embeddings have {side.encoder.dim} here; leave it out")
+        vectors = await side.embed(items, asked.timeout)
+        shown = [row.tobytes() for row in vectors.astype("<f4")] if wanted.encoding_format == "base64" else vectors
+        data = [
+            {
+                "object": "embedding",
+                "index": place,
+                "embedding": base64.b64encode(row).decode() if isinstance(row, bytes) else row,
+            }
+            for place, row in enumerate(shown)
+        ]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        release = _release(asked)
+        return answer({"object": "list", "data": data, "model": release.version, "usage": usage, **_by(release)})
+
+    async def search(self, asked: Asked) -> Response:
+        """``/v1/search``: the nearest items of the collection."""
+        release = _release(asked)
+        if release.search is None:
+            raise Refusal(404, "no collection is served here; start the service with --collection")
+        wanted = read(Search, asked.body, self._service.settings.most_items)
+        side, items = await self._items(asked, wanted)
+        vectors = await side.embed(items, asked.timeout)
+        results = await self._found(release.search, vectors, wanted)
+        listed = [[_hit(hit, release.search.previews) for hit in hits] for hits in results]
+        return answer({"results": listed, **_by(release)})
+
+    async def classify(self, asked: Asked) -> Response:
+        """``/v1/classify``: the likeliest class of each item, or none."""
+        _, found = await self._answers(asked)
+        results = [
+            {
+                "label": None if abstained else label,
+                "probability": float(probabilities.max()),
+                "abstained": bool(abstained),
+                "novelty": float(novelty),
+                "probabilities": dict(zip(found.classes, map(float, probabilities), strict=True)),
+            }
+            for label, probabilities, novelty, abstained in zip(
+                found.labels, found.probabilities, found.novelty, found.abstained, strict=True
+            )
+        ]
+        return answer({"results": results, **_by(_release(asked))})
+
+    async def anomaly(self, asked: Asked) -> Response:
+        """``/v1/anomaly``: how unlike anything known each item is."""
+        side, found = await self._answers(asked)
+        results = [
+            {"novelty": float(novelty), "abnormal": bool(abstained)}
+            for novelty, abstained in zip(found.novelty, found.abstained, strict=True)
+        ]
+        return answer({"threshold": _head(side)["threshold"], "results": results, **_by(_release(asked))})
+
+    async def _answers(self, asked: Asked) -> tuple[Side, Answers]:
+        wanted = read(Wanted, asked.body, self._service.settings.most_items)
+        side, items = await self._items(asked, wanted)
+        head = _head(side)
+        probabilities, novelty = await side.answer(items, asked.timeout)
+        return side, Answers.of(probabilities, novelty, head["classes"], head["threshold"])
+
+    async def _items(self, asked: Asked, wanted: Wanted) -> tuple[Side, list[Any]]:
+        """Return the side that takes a request's items, and these ready for it; its key has paid for them."""
+        modality = modality_of(wanted.items)
+        side = _release(asked).side(modality, wanted.side)
+        asked.items = len(wanted.items)
+        self._service.guard.spend(asked.key, asked.items)
+        return side, await ready(wanted.items, modality, self._service.decoders)
+
+    async def _found(self, searching: Searching, vectors: Floats, wanted: Search) -> list[list[Hit]]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(searching.pool, searching.find, vectors, wanted.k, wanted.where)
+
+
+def _release(asked: Asked) -> Release:
+    assert asked.release is not None
+    return asked.release
+
+
+def _head(side: Side) -> Mapping[str, Any]:
+    if side.head is None:
+        raise Refusal(404, "this version has no head; fit one (fastness fit), export with it (--head), add it again")
+    return side.head
+
+
+def _by(release: Release) -> dict[str, str | None]:
+    """Return what answered."""
+    return {"version": release.version, "index": release.index}
+
+
+def _hit(hit: Hit, shown: bool) -> dict[str, Any]:
+    return {
+        "id": hit.id,
+        "similarity": round(hit.similarity, 6),
+        "metadata": hit.metadata,
+        "preview": f"/v1/items/{quote(hit.id, safe='')}" if shown else None,
+    }

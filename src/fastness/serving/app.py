@@ -1,0 +1,168 @@
+"""The HTTP application: which address answers what, and how it describes itself."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+
+from fastness import __version__
+from fastness.registry.says import moment
+from fastness.serving.answers import Questions
+from fastness.serving.doors import Asked, Doors, Handler, Refusal, answer, refused
+from fastness.serving.service import Service
+from fastness.serving.wanted import Embeddings, Search, Wanted
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the application, for a service that has been started."""
+    app = FastAPI(title="fastness", version=__version__, docs_url=None, redoc_url=None)
+    doors, questions, about = Doors(service), Questions(service), About(service)
+
+    def post(path: str, scope: str, handler: Handler, body: type[Wanted]) -> None:
+        endpoint = doors.endpoint(path, scope, handler)
+        content = {"application/json": {"schema": body.model_json_schema()}}
+        described = {"requestBody": {"required": True, "content": content}, "security": [{"key": []}]}
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            summary=(handler.__doc__ or "").partition(": ")[2],
+            openapi_extra=described,
+            responses=_REFUSALS,
+            response_class=Response,
+        )
+
+    def get(path: str, scope: str | None, handler: Handler) -> None:
+        endpoint = doors.endpoint(path.partition("{")[0], scope, handler)
+        app.add_api_route(path, endpoint, methods=["GET"], responses=_REFUSALS, response_class=Response)
+
+    post("/v1/embeddings", "embed", questions.embeddings, Embeddings)
+    post("/v1/search", "search", questions.search, Search)
+    post("/v1/classify", "classify", questions.classify, Wanted)
+    post("/v1/anomaly", "classify", questions.anomaly, Wanted)
+    get("/v1/about", None, about.shown)
+    get("/v1/models", None, about.models)
+    get("/v1/items/{id:path}", "search", about.item)
+    get("/metrics", "metrics", about.metrics)
+    _open(app, service)
+    return app
+
+
+def _open(app: FastAPI, service: Service) -> None:
+    """Add what needs no key."""
+    page = HTMLResponse(files("fastness.serving").joinpath("pages/search.html").read_text(encoding="utf-8"))
+
+    @app.get("/", include_in_schema=False)
+    async def search_page() -> Response:
+        return page
+
+    @app.get("/healthz", response_class=Response)
+    async def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @app.get("/readyz", response_class=Response, responses={503: {"description": "Nothing serves."}})
+    async def readyz() -> Response:
+        now = service.live.now
+        return answer({"ready": now is not None, "behind": service.live.trouble is not None}, 200 if now else 503)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        service.telemetry.log("broken", path=request.url.path, why=f"{type(error).__name__}: {error}")
+        return refused(500, "something is wrong here; the log says what")
+
+
+class About:
+    """What the service says of itself and of the collection's items.
+
+    Args:
+        service: whose.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def shown(self, asked: Asked) -> Response:
+        """Say what serves, since when, and what it can."""
+        live, release = self._service.live, asked.release
+        assert release is not None
+        first = next(iter(release.sides.values()))
+        heads = [side.head for side in release.sides.values() if side.head is not None]
+        can = ["embeddings", *(["search"] if release.search else []), *(["classify", "anomaly"] if heads else [])]
+        wanted = None if live.wanted is None else str(live.wanted.version)
+        return answer(
+            {
+                "name": live.name,
+                "alias": live.alias,
+                "version": release.version,
+                "bundle": release.target.version.bundle,
+                "since": moment(release.target.since),
+                "form": first.encoder.about["form"],
+                "modality": first.modality,
+                "sides": {name: side.modality for name, side in release.sides.items() if name is not None},
+                "dim": first.encoder.dim,
+                "classes": heads[0]["classes"] if heads else None,
+                "collection": live.collection,
+                "index": release.index,
+                "items": release.search and release.search.items,
+                "columns": release.search.columns if release.search else {},
+                "wanted": wanted if live.trouble else None,
+                "trouble": live.trouble,
+                "can": can,
+            }
+        )
+
+    async def models(self, asked: Asked) -> Response:
+        """List what serves, as OpenAI's clients ask."""
+        assert asked.release is not None
+        since = asked.release.target.since // 1_000_000
+        model = {"id": asked.release.version, "object": "model", "created": since, "owned_by": "fastness"}
+        return answer({"object": "list", "data": [model]})
+
+    async def item(self, asked: Asked) -> Response:
+        """Show an item of the collection."""
+        assert asked.release is not None
+        if asked.release.search is None:
+            raise Refusal(404, "no collection is served here")
+        loop = asyncio.get_running_loop()
+        search = asked.release.search
+        seen = await loop.run_in_executor(search.pool, search.seen, asked.request.path_params["id"])
+        if seen is None:
+            raise Refusal(404, "no preview of such an item; rebuild the index with --previews")
+        kind, content = seen
+        headers = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"}
+        return Response(content, headers=headers, media_type=kind)
+
+    async def metrics(self, asked: Asked) -> Response:
+        """Show counters, as Prometheus reads them."""
+        assert asked.release is not None
+        waiting = max(side.batcher.waiting for side in asked.release.sides.values())
+        self._service.telemetry.waiting.set(waiting)
+        return Response(self._service.telemetry.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type", "code"]}},
+}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "content": {"application/json": {"schema": _ERROR}}}
+    for status, said in (
+        (400, "Something in the request cannot be used; the message names it."),
+        (401, "No valid key."),
+        (403, "The key is for something else."),
+        (404, "This version cannot do it, or there is no such item."),
+        (413, "Too large."),
+        (429, "More than the key's rate."),
+        (503, "Too much to do; see Retry-After."),
+    )
+}

@@ -1,0 +1,242 @@
+"""A release: one version as it answers, its exports and the index that was made by it, proven before it serves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput, Failure, GateRefused
+from fastness.index import Hit, Index
+from fastness.index.previews import kept, preview
+from fastness.registry import Registry
+from fastness.registry.target import Target
+from fastness.serving.batching import Arrays, Batcher, Limits
+from fastness.serving.forms import chosen
+from fastness_runtime import Encoder, Unusable, signature
+from fastness_runtime import load as load_export
+from fastness_runtime.encoder import described
+from fastness_runtime.sessions import ANSWERS, OUTPUTS
+
+SAMPLE, PARITY = "sample.npz", "parity.json"
+_LEAST = 0.99  # cosine to what the export gave where it was made, of forms that are judged by the order of pairs
+_WARM = (1, 2, 4, 8, 16)  # batches that are computed before the first request
+Seen = Callable[[int, float], None]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a release may use.
+
+    Attributes:
+        workers: batches that are computed at once.
+        threads: for each of them.
+        searchers: searches at once.
+    """
+
+    workers: int
+    threads: int = 1
+    searchers: int = 2
+
+
+class Side:
+    """An export at work: of a version with one kind of item the only one, else one of several."""
+
+    def __init__(self, folder: Path, power: Power, limits: Limits, seen: Seen) -> None:
+        self.encoder = load_export(folder, threads=power.threads, key=())
+        _prove(self.encoder, folder)
+        self.batcher = Batcher(self._computed, work_of, limits, power.workers, seen)
+
+    @property
+    def modality(self) -> str:
+        """``image``, ``text`` or ``table``."""
+        return str(self.encoder.about["modality"])
+
+    @property
+    def head(self) -> Mapping[str, Any] | None:
+        """What is known of the head in the graph, if there is one."""
+        found: Mapping[str, Any] | None = self.encoder.about.get("head")
+        return found
+
+    async def embed(self, items: Sequence[Any], timeout: float) -> Floats:
+        """Return embeddings float32 ``[N, dim]``, length 1; see `Batcher.run`."""
+        (found,) = await self.batcher.run(items, OUTPUTS[:1], timeout)
+        return found
+
+    async def answer(self, items: Sequence[Any], timeout: float) -> Arrays:
+        """Return probabilities float32 ``[N, C]`` and novelty float32 ``[N]``; see `Batcher.run`."""
+        return await self.batcher.run(items, ANSWERS, timeout)
+
+    def _computed(self, items: list[Any], outputs: tuple[str, ...]) -> Arrays:
+        return self.encoder.compute(items, *outputs, batch_size=len(items))
+
+
+class Release:
+    """What answers requests from the moment of a switch to the next; nothing in it ever changes.
+
+    Args:
+        registry: where the version is.
+        target: the version, and the index that was made by it.
+        form: of its exports; ``None``: what `forms.chosen` says.
+        power, limits: what it may use.
+        seen: told of every batch.
+
+    Raises:
+        BadInput: it has no export to serve, or the export is damaged.
+        GateRefused: keys are trusted, and none has signed it.
+        Failure: it gives other vectors here than where it was made, or the index is not its own.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        target: Target,
+        form: str | None,
+        power: Power,
+        limits: Limits,
+        seen: Seen = lambda items, seconds: None,
+    ) -> None:
+        self.target = target
+        folder = registry.pull(str(target.version))
+        _verify(folder)
+        try:
+            exports = chosen(folder, form)
+            for export in exports.values():
+                if described(export)["bundle"] != target.version.bundle:
+                    raise BadInput(f"{export}: was made of another bundle than {target.version}; export anew")
+            self.sides = {side: Side(export, power, limits, seen) for side, export in exports.items()}
+        except Unusable as error:
+            raise BadInput(f"{target.version}: {error}") from None
+        self.search = None if target.index is None else Searching(target, self._spaces(), power.searchers)
+        self._warm()
+
+    @property
+    def version(self) -> str:
+        """``photos@3``."""
+        return str(self.target.version)
+
+    @property
+    def index(self) -> str | None:
+        """``shop#17``, if there is one."""
+        return None if self.target.index is None else str(self.target.index)
+
+    def side(self, modality: str, name: str | None) -> Side:
+        """Return the side that takes items of a modality.
+
+        Raises:
+            BadInput: there is none, or several and no name.
+        """
+        if name is not None and name not in self.sides:
+            raise BadInput(f"side '{name[:80]}': there are: {', '.join(map(str, self.sides))}")
+        fit = {n: s for n, s in self.sides.items() if s.modality == modality and name in (None, n)}
+        if not fit:
+            taken = " or ".join(sorted({_SAID[s.modality] for n, s in self.sides.items() if name in (None, n)}))
+            raise BadInput(f"input: {self.version} takes {taken}; got {_SAID[modality]}")
+        if len(fit) > 1:
+            raise BadInput(f"side: say which one: {', '.join(map(str, fit))}")
+        return next(iter(fit.values()))
+
+    def close(self) -> None:
+        """Finish what waits, and let go of threads, sessions and the index."""
+        for side in self.sides.values():
+            side.batcher.close()
+        if self.search is not None:
+            self.search.close()
+
+    def _spaces(self) -> set[str]:
+        """Return what an index of these vectors may be of: the bundle, or its exports."""
+        return {self.target.version.bundle, *(side.encoder.id for side in self.sides.values())}
+
+    def _warm(self) -> None:
+        for side in self.sides.values():
+            batch = _sample(side.encoder.folder)[0]
+            for number in _WARM:
+                side.encoder.session.run(np.repeat(batch[:1], number, 0), OUTPUTS[0])
+        if self.search is not None:
+            first = next(iter(self.sides.values()))
+            self.search.find(_sample(first.encoder.folder)[1][:1], 1, None)
+
+
+class Searching:
+    """The index of a release, on threads of its own, each with the index opened for itself."""
+
+    def __init__(self, target: Target, spaces: set[str], threads: int) -> None:
+        assert target.index is not None
+        self._address, self._name = target.index.address, str(target.index)
+        self._own = threading.local()
+        self._opened: list[Index] = []
+        self.pool = ThreadPoolExecutor(threads, "search")
+        with Index.open(self._address) as index:
+            if index.about.space not in spaces:
+                raise Failure(f"{self._name}: was made by another encoder than {target.version}; rebuild it")
+            self.items, self.columns, self.previews = len(index), index.columns(), kept(self._address)
+
+    def find(self, vectors: Floats, k: int, where: str | None) -> list[list[Hit]]:
+        """Return the nearest items of each vector; see `Index.search`."""
+        if not hasattr(self._own, "index"):
+            self._own.index = Index.open(self._address)
+            self._opened.append(self._own.index)
+        index: Index = self._own.index
+        return index.search(vectors, k, where)
+
+    def seen(self, item: str) -> tuple[str, bytes] | None:
+        """Return the kind and the bytes of an item's preview, if one was kept."""
+        return preview(self._address, item)
+
+    def close(self) -> None:
+        """End the searches under way."""
+        self.pool.shutdown()
+        for index in self._opened:
+            index.close()
+
+
+_SAID = {"image": "pictures as data URLs", "text": "texts", "table": "rows as objects"}
+
+
+def work_of(item: Any) -> float:
+    """Return about how much work an item is: pieces of words of a text, and of anything else its share of a batch."""
+    return len(item) / 4 + 2 if isinstance(item, str) else 1.0
+
+
+def _verify(folder: Path) -> None:
+    try:
+        if trusted := signature.trusted(None):
+            signature.verify(folder, trusted)
+    except Unusable as error:
+        raise GateRefused(str(error)) from None
+
+
+def _sample(folder: Path) -> tuple[npt.NDArray[Any], Floats]:
+    """Return a batch as the graph takes it, and the embeddings that it was given where the export was made."""
+    try:
+        with np.load(folder / SAMPLE, allow_pickle=False) as kept:
+            return kept["batch"], kept["embeddings"]
+    except FileNotFoundError:
+        raise BadInput(f"{folder}: has no sample to prove it by; export it anew (fastness export)") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder / SAMPLE}: cannot be read ({error}); export it anew") from None
+
+
+def _prove(encoder: Encoder, folder: Path) -> None:
+    """Refuse an export that gives other vectors here than it gave when it was compared with its encoder."""
+    batch, expected = _sample(folder)
+    try:
+        said = json.loads((folder / PARITY).read_text(encoding="utf-8"))
+        floor = min(float(said["floor"]), 0.9999) if said["judged"] == "least" else _LEAST
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder / PARITY}: cannot be read ({error}); export it anew") from None
+    try:
+        (found,) = encoder.session.run(batch, OUTPUTS[0])
+    except Exception as error:  # noqa: BLE001 - runtimes raise what they like
+        raise Failure(f"{folder}: cannot compute its sample here ({type(error).__name__}: {error})") from None
+    least = float((found * expected).sum(1).min()) if found.shape == expected.shape else float("nan")
+    if not least >= floor:
+        raise Failure(f"{folder}: gives other vectors here than where it was made: cosine {least:.5f}, not {floor}")

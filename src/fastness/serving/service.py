@@ -1,0 +1,101 @@
+"""A running service: what serves now, the watch over the registry, and what it may use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastness.core.errors import Failure
+from fastness.core.hardware import cores
+from fastness.registry import Registry
+from fastness.serving.batching import Limits
+from fastness.serving.guard import Guard
+from fastness.serving.live import Live
+from fastness.serving.release import Power, Release
+from fastness.serving.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a service serves.
+
+    Attributes:
+        name, alias: of what.
+        collection: whose index is searched; ``None`` for none.
+        form: of the export; ``None``: see `forms.chosen`.
+        open: answer without keys as long as the registry has issued none.
+        power, limits: what computing may use, and how batches are made.
+        timeout: seconds after which a request is given up; it may ask for less.
+        most_items: in a request.
+        most_bytes: of a request.
+        most_requests: under way at once.
+        poll: seconds between two looks at the registry.
+    """
+
+    name: str
+    alias: str
+    collection: str | None = None
+    form: str | None = None
+    open: bool = True
+    power: Power = field(default_factory=lambda: Power(cores()))
+    limits: Limits = field(default_factory=Limits)
+    timeout: float = 10.0
+    most_items: int = 512
+    most_bytes: int = 16 << 20
+    most_requests: int = 1024
+    poll: float = 1.0
+
+
+class Service:
+    """What answers are made with.
+
+    Args:
+        registry: that is watched.
+        settings: see `Settings`.
+        telemetry: where is counted and logged.
+    """
+
+    def __init__(self, registry: Registry, settings: Settings, telemetry: Telemetry | None = None) -> None:
+        self.settings, self.telemetry = settings, telemetry or Telemetry()
+        self.guard = Guard(settings.open)
+        load = partial(
+            Release,
+            registry,
+            form=settings.form,
+            power=settings.power,
+            limits=settings.limits,
+            seen=self.telemetry.batch,
+        )
+        self.live = Live(registry, settings.name, settings.alias, settings.collection, load, self.guard, self.telemetry)
+        self.decoders = ThreadPoolExecutor(cores(), "decode")
+
+    async def start(self) -> list[asyncio.Task[None]]:
+        """Load what the alias names, and begin to watch.
+
+        Raises:
+            Failure: nothing could be loaded; says why.
+        """
+        await self.live.learn()
+        await self.live.look()
+        if self.live.now is None:
+            raise Failure(self.live.trouble or "nothing to serve")
+        return [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look)]
+
+    async def _always(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(self.settings.poll)
+            try:
+                await job()
+            except Exception as error:  # noqa: BLE001 - a watch that ended would serve an old version for ever
+                self.telemetry.log("watch stumbled", why=f"{type(error).__name__}: {error}")
+
+    async def stop(self, watches: list[asyncio.Task[None]]) -> None:
+        """Finish what is under way."""
+        for watch in watches:
+            watch.cancel()
+        await self.live.close()
+        self.decoders.shutdown()
