@@ -173,6 +173,17 @@ class Bundle:
         self, dataset: Dataset, *, normalize: bool = True, batch_size: int = 256, precision: str = "float32"
     ) -> Embedded:
         """Return embeddings of a data set with the items they belong to; damaged ones are in its quarantine."""
+        bundle = self.taking(dataset)
+        items = bundle.encoder.prepare(dataset)
+        vectors = bundle.embed_items(items, normalize=normalize, batch_size=batch_size, precision=precision)
+        return Embedded(vectors, items.dataset)
+
+    def taking(self, dataset: Dataset) -> Bundle:
+        """Return this bundle as one that takes a data set's items: for those of one side, where it has several.
+
+        Raises:
+            BadInput: it takes other items.
+        """
         if dataset.sides > 1:
             names = ", ".join(sides_of(dataset))
             raise BadInput(f"{dataset.whole.source}: each thing has several sides; name the column of one: {names}")
@@ -180,12 +191,8 @@ class Bundle:
             held, taken = plural(dataset.modality), plural(self.modality)
             raise BadInput(f"{dataset.whole.source}: holds {held}; this bundle takes {taken}")
         if dataset.modality != self.modality:
-            return self.of_side(dataset.modality).embed_dataset(
-                dataset, normalize=normalize, batch_size=batch_size, precision=precision
-            )
-        items = self.encoder.prepare(dataset)
-        vectors = self.embed_items(items, normalize=normalize, batch_size=batch_size, precision=precision)
-        return Embedded(vectors, items.dataset)
+            return self.of_side(dataset.modality)
+        return self
 
     def embed_items(
         self, items: Items, *, normalize: bool = True, batch_size: int = 256, precision: str = "float32"

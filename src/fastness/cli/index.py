@@ -50,6 +50,57 @@ def add(
 
 
 @index.command()
+@options.takes_columns
+def rebuild(
+    collection: Annotated[str, typer.Argument(help="What the items are called.")],
+    spec: Annotated[str, typer.Argument(help="NAME@NUMBER or NAME@ALIAS of a registry: the version that embeds.")],
+    data: Annotated[
+        str | None, typer.Argument(help="The items; default: those of NAME's newest index of COLLECTION.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="As of 'fastness index build'; default: as before.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="A folder, or postgresql://…?table=PREFIX; default: in the registry's folder.")
+    ] = None,
+    form: Annotated[str | None, typer.Option(help="Embed with this export of the version: onnx-int8, …")] = None,
+    previews: Annotated[bool, typer.Option("--previews", help="Keep how items look, small, beside the index.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who does it; default: the user.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--registry", help="A folder, or postgresql://user@host/database; default: FASTNESS_REGISTRY."),
+    ] = None,
+    *,
+    columns: options.Columns,
+    json: options.Json = False,
+) -> None:
+    """Embed COLLECTION anew with a version, beside what serves; run again after a kill, it goes on where it was."""
+    import sys
+    from dataclasses import asdict
+
+    from fastness.registry import Registry
+    from fastness.registry.reindex import rebuild as again
+    from fastness.registry.says import moment
+
+    with Registry(where, create=False) as opened:
+        made = again(
+            opened,
+            spec,
+            data,
+            collection=collection,
+            kind=kind,
+            to=to,
+            form=form,
+            previews=previews,
+            by=by,
+            say=lambda line: print(line, file=sys.stderr),
+            **columns,
+        )
+    if json:
+        options.print_json({"index": str(made), **asdict(made), "at": moment(made.at)})
+        return
+    print(f"{made}  {made.name}@{made.number}  {made.items:,} items, {made.kind}  {made.address}")
+
+
+@index.command()
 def remove(
     address: Address,
     ids: Annotated[list[str], typer.Argument(help="Names of items, as a search says them.")],

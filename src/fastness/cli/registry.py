@@ -13,8 +13,11 @@ from fastness.cli import options
 
 if TYPE_CHECKING:
     from fastness.registry import Move, Registry, Version
+    from fastness.registry.keys import Key
 
 registry = typer.Typer(no_args_is_help=True, help="Keep versions, say which one serves, and what served when.")
+key = typer.Typer(no_args_is_help=True, help="Keys of those who may ask the service.")
+registry.add_typer(key, name="key")
 Where = Annotated[
     str | None,
     typer.Option("--registry", help="A folder, or postgresql://user@host/database; default: FASTNESS_REGISTRY."),
@@ -282,6 +285,78 @@ def upgrade(where: Where = None) -> None:
         print(f"{opened.shown}: is at revision {REVISION}")
 
 
+@key.command()
+def issue(
+    who: Annotated[str, typer.Argument(help="Whom it is for.")],
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="NAMES", help="embed, search, classify, metrics; default: all."),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Items a second at most; default: no limit.")] = None,
+    by: By = None,
+    where: Where = None,
+    json: options.Json = False,
+) -> None:
+    """Make a key; its token is printed once and kept nowhere."""
+    from fastness.registry import keys
+
+    with _opened(where) as opened:
+        made, token = keys.issue(opened, who, scopes=options.names(scopes) or keys.SCOPES, rate=rate, by=by)
+    if json:
+        options.print_json({**_told(made), "token": token})
+        return
+    print(f"{_key_line(made)}; nobody can say this again:", file=sys.stderr)
+    print(token)
+
+
+@key.command("list")
+def listed(where: Where = None, json: options.Json = False) -> None:
+    """List all keys that were ever issued, the oldest first."""
+    from fastness.registry import keys
+
+    with _opened(where) as opened:
+        found = keys.keys(opened)
+    if json:
+        options.print_json({"keys": [_told(one) for one in found]})
+        return
+    for one in found:
+        print(_key_line(one))
+    if not found:
+        print("no key here; make one with: fastness registry key issue WHO")
+
+
+@key.command()
+def revoke(
+    id: Annotated[str, typer.Argument(help="Of the key, as the list says.")],
+    by: By = None,
+    where: Where = None,
+    json: options.Json = False,
+) -> None:
+    """Let a key open nothing any more."""
+    from fastness.registry import keys
+
+    with _opened(where) as opened:
+        gone = keys.revoke(opened, id, by)
+    if json:
+        options.print_json(_told(gone))
+        return
+    print(_key_line(gone))
+
+
+def _told(one: Key) -> dict[str, Any]:
+    from fastness.registry.says import moment
+
+    return {**asdict(one), "at": moment(one.at), "revoked": None if one.revoked is None else moment(one.revoked)}
+
+
+def _key_line(one: Key) -> str:
+    from fastness.registry.says import moment
+
+    rate = "" if one.rate is None else f", {one.rate:g} items a second"
+    gone = "" if one.revoked is None else f"; revoked at {moment(one.revoked)} by {one.revoked_by}"
+    return f"{one.id}  {one.who}: {', '.join(one.scopes)}{rate}; issued at {moment(one.at)} by {one.by}{gone}"
+
+
 def _opened(where: str | None, store: str | None = None, create: bool = False) -> Registry:
     from fastness.registry import Registry
 
@@ -324,4 +399,4 @@ def _counted(found: dict[str, int], said: str, json: bool) -> None:
     if json:
         options.print_json(found)
     else:
-        print(f"{found['versions']:,} versions, {found['moves']:,} moves, {found['files']:,} files {said}")
+        print(", ".join(f"{number:,} {what}" for what, number in found.items()), said)

@@ -108,6 +108,10 @@ class Index(ABC):
         """Return what is known of items: ``number`` or ``text``, by column."""
 
     @abstractmethod
+    def ids(self) -> list[str]:
+        """Return the ids of all items, in no good order."""
+
+    @abstractmethod
     def show(self) -> dict[str, Any]:
         """Return what a person wants to know: items, kind, bytes on the disk …, JSON-able."""
 

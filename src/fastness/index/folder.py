@@ -91,6 +91,11 @@ class FolderIndex(Index):
         """Return ``number`` or ``text`` by column."""
         return self._ledger.columns()
 
+    def ids(self) -> list[str]:
+        """Return the ids of all items."""
+        with self._ledger.transaction():
+            return self._ledger.ids()
+
     def show(self) -> dict[str, Any]:
         """Return items, kind, what waits for the structure, and bytes: on the disk, and held while searching."""
         with self._viewed() as view:

@@ -127,6 +127,10 @@ class Ledger:
         self._connection.executemany("delete from items where row = ?", ((row,) for row in found))
         return len(found)
 
+    def ids(self) -> list[str]:
+        """Return the ids of all items."""
+        return [name for (name,) in self._connection.execute("select id from items")]
+
     def absent(self, ids: list[str]) -> list[str]:
         """Return those of some ids that no item has."""
         there = {name for (name,) in self._among("select id from items where id", ids)}

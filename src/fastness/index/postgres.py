@@ -7,6 +7,7 @@ rescores what is near.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -89,6 +90,11 @@ class PostgresIndex(Index):
     def columns(self) -> dict[str, str]:
         """Return ``number`` or ``text`` by column."""
         return dict(self._one(f"select columns from {self._table}_about"))
+
+    def ids(self) -> list[str]:
+        """Return the ids of all items."""
+        with _errors(self._at):
+            return [name for (name,) in self._connection.execute(f"select id from {self._table}")]
 
     def show(self) -> dict[str, Any]:
         """Return items, kind, and bytes on the server's disk."""
@@ -190,6 +196,21 @@ class PostgresIndex(Index):
         if row is None:
             raise Failure(f"{self.address}: its table of columns is empty; build the index anew")
         return row[0]
+
+
+@contextmanager
+def alone(address: str) -> Iterator[bool]:
+    """Yield whether no other process is in here for the same table; the server lets whoever dies go.
+
+    Args:
+        address: of an index that need not be there yet.
+    """
+    place = _place(address)
+    name = int.from_bytes(hashlib.sha256(place.table.encode()).digest()[:8], "big", signed=True)
+    with _connected(place) as connection:
+        with _errors(place):
+            (first,) = connection.execute("select pg_try_advisory_lock(%s)", [name]).fetchone()
+        yield bool(first)
 
 
 def _text(vector: Floats) -> str:

@@ -14,9 +14,10 @@ from fastness.core.files import sha256_file, write_json, write_text
 from fastness.registry.collect import needed
 from fastness.registry.registry import Registry
 from fastness.registry.store import Store
-from fastness.registry.tables import REVISION, aliases, moves, versions
+from fastness.registry.tables import REVISION, aliases, indexes, keys, moves, versions
 
-_TABLES = (versions, moves, aliases)  # in the order in which they can be filled
+_TABLES = (versions, moves, aliases, keys, indexes)  # in the order in which they can be filled
+_SINCE = {keys.name: "0002", indexes.name: "0002"}  # the revision from which on there is such a table
 _ABOUT, _FILES = "backup.json", "files"
 
 
@@ -26,7 +27,15 @@ class Backup:
 
     versions: int
     moves: int
+    keys: int
+    indexes: int
     files: int
+
+    @classmethod
+    def of(cls, rows: dict[str, list[dict[str, Any]]], files: int) -> Backup:
+        """Return what rows by table, and so many files, are."""
+        counted = {table.name: len(rows[table.name]) for table in (versions, moves, keys, indexes)}
+        return cls(**counted, files=files)
 
 
 def backup(registry: Registry, folder: str | Path) -> Backup:
@@ -51,19 +60,20 @@ def backup(registry: Registry, folder: str | Path) -> Backup:
         write_text(folder / f"{name}.jsonl", lines)
     hashes = {name: sha256_file(folder / f"{name}.jsonl") for name in rows}
     write_json(folder / _ABOUT, {"revision": REVISION, "tables": hashes, "files": len(digests)})
-    return Backup(len(rows["versions"]), len(rows["moves"]), len(digests))
+    return Backup.of(rows, len(digests))
 
 
 def restore(registry: Registry, folder: str | Path) -> Backup:
-    """Fill an empty registry with what `backup` wrote: all of it, or nothing.
+    """Fill an empty registry with what `backup` wrote, this version's or an earlier one's: all of it, or nothing.
 
     Raises:
         BadInput: the registry is not empty, or the backup is not whole.
     """
     folder = Path(folder)
     rows = _read(folder)
-    if registry.versions() or registry.log(limit=1):
-        raise BadInput(f"{registry.shown}: is not empty; restore into a new registry")
+    with registry.database.reading() as connection:
+        if any(connection.execute(sa.select(table).limit(1)).first() is not None for table in _TABLES):
+            raise BadInput(f"{registry.shown}: is not empty; restore into a new registry")
     store = Store(str(folder / _FILES))
     with registry.uploading():
         digests = [digest for digest, _ in store.digests()]
@@ -73,21 +83,26 @@ def restore(registry: Registry, folder: str | Path) -> Backup:
             for table in _TABLES:
                 if rows[table.name]:
                     connection.execute(table.insert(), rows[table.name])
-            registry.database.count_on(connection, versions, moves)
-    return Backup(len(rows["versions"]), len(rows["moves"]), len(digests))
+            registry.database.count_on(connection, versions, moves, indexes)
+    return Backup.of(rows, len(digests))
 
 
 def _read(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of a backup by table."""
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if about["revision"] != REVISION:
-            raise BadInput(f"{folder}: was written by another version of fastness ({about['revision']}); use that one")
-        for name, digest in about["tables"].items():
-            if sha256_file(folder / f"{name}.jsonl") != digest:
-                raise BadInput(f"{folder / name}.jsonl: was changed after the backup was made; get an intact copy")
-        found = {}
+        revision = str(about["revision"])
+        if revision > REVISION:
+            raise BadInput(f"{folder}: was written by a later version of fastness ({revision}); use that one")
+        found: dict[str, list[dict[str, Any]]] = {}
         for table in _TABLES:
+            found[table.name] = []
+            if revision < _SINCE.get(table.name, revision):
+                continue
+            if sha256_file(folder / f"{table.name}.jsonl") != about["tables"][table.name]:
+                raise BadInput(
+                    f"{folder / table.name}.jsonl: was changed after the backup was made; get an intact copy"
+                )
             lines = (folder / f"{table.name}.jsonl").read_text(encoding="utf-8").splitlines()
             found[table.name] = [json.loads(line) for line in lines]
         return found

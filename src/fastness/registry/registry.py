@@ -83,6 +83,7 @@ class Registry:
         create: bool = True,
     ) -> None:
         self.address = str(address or os.environ.get(ADDRESS) or _DEFAULT)
+        self.folder: Path | None = None  # where it lies, if it is a folder
         own = None
         if "://" in self.address:
             self.database = Database(self.address, upgrade, create)
@@ -92,6 +93,7 @@ class Registry:
             if not create and not (folder / _FILE).exists():
                 raise BadInput(f"{self.address}: {NOTHING}")
             folder.mkdir(parents=True, exist_ok=True)
+            self.folder = folder
             self.database = Database(f"sqlite:///{folder / _FILE}", upgrade, create)
             self.shown, own = self.address, str(folder / "store")
         self.store = Store(self._kept_at(store, own))

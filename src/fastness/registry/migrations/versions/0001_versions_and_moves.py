@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fastness.registry.migrations.refusals import refuse
+
 revision = "0001"
 down_revision = None
 
@@ -60,17 +62,4 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     for table, change in (("moves", "UPDATE"), ("moves", "DELETE"), ("versions", "DELETE"), ("versions", "UPDATE")):
-        _refuse(table, change, f" OF {_FIXED}" if (table, change) == ("versions", "UPDATE") else "")
-
-
-def _refuse(table: str, change: str, columns: str) -> None:
-    name, said = f"{table}_no_{change.lower()}", f"{table} are never changed: no {change}"
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute(
-            f"CREATE TRIGGER {name} BEFORE {change}{columns} ON {table} BEGIN SELECT RAISE(ABORT, '{said}'); END"
-        )
-        return
-    op.execute(
-        f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{said}'; END $$"
-    )
-    op.execute(f"CREATE TRIGGER {name} BEFORE {change}{columns} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+        refuse(table, change, _FIXED if (table, change) == ("versions", "UPDATE") else "")
