@@ -2,8 +2,8 @@
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
 ``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
-``fs.Index``, ``fs.Registry``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries that it needs,
-when it is first asked for.
+``fs.Index``, ``fs.Registry``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries
+that it needs, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         open_data,
         prune,
         search,
+        serve,
         sign,
         train,
         verify,
@@ -56,6 +57,7 @@ __all__ = [
     "open_data",
     "prune",
     "search",
+    "serve",
     "sign",
     "train",
     "verify",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastness.evaluation.side_by_side import compare
     from fastness.index import Index
     from fastness.registry import Registry
+    from fastness.serving.run import serve
     from fastness.tasks.classify import classify
     from fastness.tasks.fit import fit
     from fastness.tasks.search import search
@@ -43,6 +44,7 @@ _WHERE = {
     "open_data": "fastness.data",
     "prune": "fastness.delivery.prune",
     "search": "fastness.tasks.search",
+    "serve": "fastness.serving.run",
     "sign": "fastness.delivery.signing",
     "verify": "fastness.delivery.signing",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "open_data",
     "prune",
     "search",
+    "serve",
     "sign",
     "train",
     "verify",
