@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from fastness.registry import Registry
 
 # Fixtures that are made once for all examples of a test are meant; timing on a busy machine says nothing.
 settings.register_profile(
@@ -201,6 +205,45 @@ def server() -> Iterator[str]:
         running = pgserver.get_server(place)
         yield running.get_uri()
         running.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of a registry that is not there yet."""
+    return str(tmp_path / "registry") if request.param == "sqlite" else database(request.getfixturevalue("server"))
+
+
+def database(server: str) -> str:
+    """Return the address of a new, empty database."""
+    import psycopg
+
+    name = f"r{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def registry(address: str, tmp_path: Path) -> Iterator[Registry]:
+    """Return an empty registry."""
+    from fastness.registry import Registry
+
+    with Registry(address, str(tmp_path / "kept") if "://" in address else None) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make(bundle: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Return what makes a bundle that differs from others by what it has attached."""
+
+    def made(text: str) -> Path:
+        folder = tmp_path / f"bundle-{text}"
+        shutil.copytree(bundle, folder)
+        (folder / "cards").mkdir()
+        (folder / "cards" / "card.md").write_text(text)
+        return folder
+
+    return made
 
 
 @dataclass(frozen=True)

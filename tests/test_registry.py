@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastness as fs
-from conftest import fork
+from conftest import database, fork
 from fastness.registry import Registry, promotion
 from fastness.registry.backup import backup, restore
 from fastness.registry.collect import collect
@@ -32,43 +31,6 @@ from fastness.registry.tables import REVISION, metadata, moves, uploads, version
 
 YES = "it is a test"
 POLICY = "rules: [{measure: knn.accuracy, drop: 0.3}, {measure: geometry.effective_rank, floor: 1.5}]"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the address of a registry that is not there yet."""
-    return str(tmp_path / "registry") if request.param == "sqlite" else database(request.getfixturevalue("server"))
-
-
-def database(server: str) -> str:
-    """Return the address of a new, empty database."""
-    import psycopg
-
-    name = f"r{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    return server.replace("/postgres?", f"/{name}?")
-
-
-@pytest.fixture
-def registry(address: str, tmp_path: Path) -> Iterator[Registry]:
-    """Return an empty registry."""
-    with Registry(address, str(tmp_path / "kept") if "://" in address else None) as opened:
-        yield opened
-
-
-@pytest.fixture
-def make(bundle: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Return what makes a bundle that differs from others by what it has attached."""
-
-    def made(text: str) -> Path:
-        folder = tmp_path / f"bundle-{text}"
-        shutil.copytree(bundle, folder)
-        (folder / "cards").mkdir()
-        (folder / "cards" / "card.md").write_text(text)
-        return folder
-
-    return made
 
 
 def release(registry: Registry, make: Callable[[str], Path], number: int) -> None:
