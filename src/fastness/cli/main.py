@@ -13,6 +13,7 @@ from fastness import __version__
 from fastness.cli import (
     adopt,
     bench,
+    ci,
     classify,
     compare,
     demo,
@@ -83,6 +84,7 @@ _VERBS = (
     sign,
     verify,
     serve,
+    ci,
     demo,
 )
 for _verb in _VERBS:
