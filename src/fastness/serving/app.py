@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
@@ -37,9 +39,18 @@ def make_app(service: Service) -> FastAPI:
             response_class=Response,
         )
 
-    def get(path: str, scope: str | None, handler: Handler) -> None:
-        endpoint = doors.endpoint(path.partition("{")[0], scope, handler)
-        app.add_api_route(path, endpoint, methods=["GET"], responses=_REFUSALS, response_class=Response)
+    def get(path: str, scope: str | None, handler: Handler, kind: str = "application/json") -> None:
+        name = re.findall(r"{(\w+)", path)
+        taken = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in name]
+        app.add_api_route(
+            path,
+            doors.endpoint(path.partition("{")[0], scope, handler),
+            methods=["GET"],
+            summary=handler.__doc__,
+            openapi_extra={"parameters": taken, "security": [{"key": []}]},
+            responses={200: {"content": {kind: {}}}, **_REFUSALS},
+            response_class=Response,
+        )
 
     post("/v1/embeddings", "embed", questions.embeddings, Embeddings)
     post("/v1/search", "search", questions.search, Search)
@@ -47,10 +58,20 @@ def make_app(service: Service) -> FastAPI:
     post("/v1/anomaly", "classify", questions.anomaly, Wanted)
     get("/v1/about", None, about.shown)
     get("/v1/models", None, about.models)
-    get("/v1/items/{id:path}", "search", about.item)
-    get("/metrics", "metrics", about.metrics)
+    get("/v1/items/{id:path}", "search", about.item, "image/webp")
+    get("/metrics", "metrics", about.metrics, "text/plain")
     _open(app, service)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Return what OpenAPI says of the application, once it has been made."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, routes=app.routes, summary="What a release answers.")
+        made.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        app.openapi_schema = made
+    return app.openapi_schema
 
 
 def _open(app: FastAPI, service: Service) -> None:
@@ -73,11 +94,6 @@ def _open(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         return refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        service.telemetry.log("broken", path=request.url.path, why=f"{type(error).__name__}: {error}")
-        return refused(500, "something is wrong here; the log says what")
 
 
 class About:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import os
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from fastness.core.errors import BadInput, Failure
 from fastness.registry.keys import Key
@@ -30,6 +33,11 @@ _KINDS = {
     429: "rate_limit_error",
     500: "server_error",
     503: "overloaded_error",
+}
+_WHY = {
+    "queue": "what waits would take too long",
+    "deadline": "it could not be done in time",
+    "requests": "too many requests are under way",
 }
 _numbers = itertools.count(int.from_bytes(os.urandom(6)))
 
@@ -130,20 +138,32 @@ class Doors:
             if self._under_way > self._service.settings.most_requests:
                 raise Overloaded("requests", 1.0)
             asked.timeout = _timeout(asked.request.headers.get("fastness-timeout"), asked.timeout)
-            asked.body = await _body(asked.request, self._service.settings.most_bytes)
-            with self._service.live.held() as asked.release:
-                return await handler(asked)
+            async with asyncio.timeout(asked.timeout):
+                asked.body = await _body(asked.request, self._service.settings.most_bytes)
+                with self._service.live.held() as asked.release:
+                    return await handler(asked)
         except Denied as error:
             return refused(error.status, str(error), error.after)
+        except TimeoutError:
+            return self._overloaded(Overloaded("deadline", 1.0))
         except Overloaded as error:
-            self._service.telemetry.refused.labels(error.reason).inc()
-            return refused(503, f"too much to do ({error.reason}); try again", error.after)
+            return self._overloaded(error)
         except Refusal as error:
             return refused(error.status, str(error))
         except BadInput as error:
             return refused(400, str(error))
         except Failure as error:
             return refused(503, str(error), 1.0)
+        except ClientDisconnect:
+            return refused(499, "the client has gone")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told, and what it is stands in the log
+            why = "".join(traceback.format_exception(error)[-3:])
+            self._service.telemetry.log("broken", path=asked.request.url.path, why=why)
+            return refused(500, "something is wrong here; the log says what")
+
+    def _overloaded(self, error: Overloaded) -> Response:
+        self._service.telemetry.refused.labels(error.reason).inc()
+        return refused(503, f"too much to do ({_WHY[error.reason]}); try again", error.after)
 
 
 def refused(status: int, said: str, after: float | None = None) -> Response:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fastness.registry.keys import keys
 from fastness.serving.service import Service, Settings
 from fastness.serving.telemetry import Telemetry
 
+_IDLE = 75  # seconds that a connection is kept while nothing is asked: longer than load balancers do
 _GRACE = 30  # seconds for what is under way when it is told to stop
 
 
@@ -74,6 +77,7 @@ async def _serving(service: Service, listener: socket.socket) -> None:
             timeout_graceful_shutdown=_GRACE,
             server_header=False,
             backlog=2048,
+            timeout_keep_alive=_IDLE,
         )
         host, port = listener.getsockname()[:2]
         release = service.live.now
@@ -81,6 +85,9 @@ async def _serving(service: Service, listener: socket.socket) -> None:
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         service.telemetry.log("listening", address=address, version=release.version, index=release.index)
         print(f"serving {release.version} at {address}", flush=True)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them, then hands them on to these
+                signal.signal(number, lambda *_: None)
         await uvicorn.Server(config).serve([listener])
     finally:
         await service.stop(watches)
