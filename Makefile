@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml runtime/pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/fastness demo
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup  # a process a core; a file's tests share what they make
+	$(BIN)/python -m pytest -n $(shell nproc) --dist loadfile
 
 # make bench NAME=pretrain_throughput [SIZE=quick]
 bench: setup
