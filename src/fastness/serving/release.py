@@ -105,18 +105,23 @@ class Release:
         seen: Seen = lambda items, seconds: None,
     ) -> None:
         self.target = target
+        self.sides: dict[str | None, Side] = {}
+        self.search: Searching | None = None
         folder = registry.pull(str(target.version))
         _verify(folder)
         try:
-            exports = chosen(folder, form)
-            for export in exports.values():
+            for name, export in chosen(folder, form).items():
                 if described(export)["bundle"] != target.version.bundle:
                     raise BadInput(f"{export}: was made of another bundle than {target.version}; export anew")
-            self.sides = {side: Side(export, power, limits, seen) for side, export in exports.items()}
-        except Unusable as error:
-            raise BadInput(f"{target.version}: {error}") from None
-        self.search = None if target.index is None else Searching(target, self._spaces(), power.searchers)
-        self._warm()
+                self.sides[name] = Side(export, power, limits, seen)
+            if target.index is not None:
+                self.search = Searching(target, self._spaces(), power.searchers)
+            self._warm()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Unusable):
+                raise BadInput(f"{target.version}: {error}") from None
+            raise
 
     @property
     def version(self) -> str:
@@ -185,7 +190,13 @@ class Searching:
             self._own.index = Index.open(self._address)
             self._opened.append(self._own.index)
         index: Index = self._own.index
-        return index.search(vectors, k, where)
+        try:
+            return index.search(vectors, k, where)
+        except Failure:  # a server that was started anew is asked anew
+            self._opened.remove(index)
+            del self._own.index
+            index.close()
+            raise
 
     def seen(self, item: str) -> tuple[str, bytes] | None:
         """Return the kind and the bytes of an item's preview, if one was kept."""
