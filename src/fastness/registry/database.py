@@ -33,8 +33,12 @@ class Database:
     def __init__(self, url: str, upgrade: bool = False, create: bool = True) -> None:
         self._engine = _engine(url)
         self.shown = self._engine.url.render_as_string(hide_password=True)
-        with self._errors():
-            self._migrate(upgrade, create)
+        try:
+            with self._errors():
+                self._migrate(upgrade, create)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_postgres(self) -> bool:

@@ -96,7 +96,11 @@ class Registry:
             self.folder = folder
             self.database = Database(f"sqlite:///{folder / _FILE}", upgrade, create)
             self.shown, own = self.address, str(folder / "store")
-        self.store = Store(self._kept_at(store, own))
+        try:
+            self.store = Store(self._kept_at(store, own))
+        except BaseException:
+            self.close()
+            raise
 
     def _kept_at(self, asked: str | None, own: str | None) -> str:
         """Return where files are kept: as was said first, else in the registry's own folder."""
