@@ -157,6 +157,8 @@ class Batcher:
                         return
                     self._change.wait()
                 batch = self._batch()
+                if self._jobs:
+                    self._change.notify()  # one thread was woken for a request; what it leaves is for the next
                 work = sum(job.works[i] for job, places in batch for i in places)
                 self._running += work
             if batch:

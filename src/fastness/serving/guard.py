@@ -41,14 +41,14 @@ class Guard:
     """
 
     def __init__(self, open: bool) -> None:
-        self._open = open
+        self._may_open, self._open = open, False  # until the registry has been read nobody gets in
         self._known: Mapping[str, tuple[Key, bytes]] = {}
         self._buckets: dict[str, _Bucket] = {}
 
     def learn(self, known: Mapping[str, tuple[Key, bytes]], issued: bool) -> None:
         """Take over the keys that are valid now, by id, with the SHA-256 of their secrets; and if any ever was."""
         self._known = known
-        self._open = self._open and not issued
+        self._open = self._may_open = self._may_open and not issued
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if name in known}
 
     def admit(self, authorization: str | None, scope: str | None) -> Key | None:

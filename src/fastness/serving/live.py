@@ -107,9 +107,10 @@ class Live:
             return
         try:
             release = await asyncio.to_thread(self._load, wanted)
-        except FastnessError as error:
+        except Exception as error:  # noqa: BLE001 - files and runtimes raise what they like; it serves on and says so
+            said = str(error) if isinstance(error, FastnessError) else f"{type(error).__name__}: {error}"
             self._failed = (_key(wanted), time.monotonic())
-            self._stumble(wanted, str(error))
+            self._stumble(wanted, said if str(wanted.version) in said else f"{wanted.version}: {said}")
             return
         self._switch(release)
 
