@@ -30,6 +30,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from fastness.registry import Registry
+    from served import Made
 
 # Fixtures that are made once for all examples of a test are meant; timing on a busy machine says nothing.
 settings.register_profile(
@@ -298,3 +299,27 @@ def installed(*words: object, cwd: Path | None = None) -> Ended:
     """Run the installed ``fastness``."""
     done = subprocess.run([EXECUTABLE, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[Made]:
+    """Three bundles of texts, each with a head and an export; not to be changed."""
+    from served import make_words
+
+    return make_words(tmp_path_factory.mktemp("words"), 3)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A bundle of pictures with a head and an export; not to be changed."""
+    from served import make_pictures
+
+    return make_pictures(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A bundle of a table with a head and an export; not to be changed."""
+    from served import make_rows
+
+    return make_rows(tmp_path_factory.mktemp("cells"))
