@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from fastness import __version__
 from fastness.registry.says import moment
 from fastness.serving.answers import Questions
 from fastness.serving.doors import Asked, Doors, Handler, Refusal, answer, refused
+from fastness.serving.page import search_page
 from fastness.serving.service import Service
 from fastness.serving.wanted import Embeddings, Search, Wanted
 
@@ -76,10 +75,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 def _open(app: FastAPI, service: Service) -> None:
     """Add what needs no key."""
-    page = HTMLResponse(files("fastness.serving").joinpath("pages/search.html").read_text(encoding="utf-8"))
+    page = search_page()
 
     @app.get("/", include_in_schema=False)
-    async def search_page() -> Response:
+    async def front() -> Response:
         return page
 
     @app.get("/healthz", response_class=Response)
