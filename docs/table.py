@@ -35,6 +35,7 @@ ORDER = (
     "small_image",
     "vector_index",
     "registry",
+    "serving",
     "resume",
     "index_scale",
     "mutants",
