@@ -102,7 +102,11 @@ class Job:
         if "sign" in names and not Path(str(plan.sign)).is_file():
             raise BadInput(f"{plan.sign}: no such file to sign with; make a key with fastness key, or leave 'sign' out")
         if names & {"add", "gate"}:
-            work.opened().close()
+            with work.opened() as registry:
+                if "index" in names and plan.collection and not plan.collection.to and registry.folder is None:
+                    raise BadInput(
+                        "collection: say where its index is kept: 'to', a folder or postgresql://…?table=NAME"
+                    )
 
     def _do(self, step: Step, record: Record) -> None:
         """Do a step, unless it was done and nothing that it depends on has changed since."""

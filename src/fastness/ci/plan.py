@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +98,9 @@ class Plan(_Section):
             raise ValueError("a 'gate' judges by what 'evaluate' measures; say on which data")
         if self.export and self.compared_on is None:
             raise ValueError("an 'export' is compared with the encoder on real items; give 'data'")
+        form = self.collection.form if self.collection else None
+        if form is not None and form not in self.export and self.bundle is None:
+            raise ValueError(f"the 'collection' is to be embedded by the form {form}, which 'export' does not make")
         return self
 
     @property
@@ -126,38 +131,52 @@ class Plan(_Section):
             raise BadInput(f"{path}: {error.strerror}; give the YAML file of a pipeline, see docs/ci.md") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise BadInput(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None
-        try:
-            plan = cls.model_validate(values)
-        except ValidationError as error:
-            raise BadInput(f"{path}: {_said(error)}") from None
-        try:
+        with _within(str(path)):
+            if not isinstance(values, dict):
+                raise BadInput(f"should hold 'field: value' lines; known: {', '.join(cls.model_fields)}")
+            try:
+                plan = cls.model_validate(values)
+            except ValidationError as error:
+                raise BadInput(_said(error)) from None
             plan._check_names()
-        except BadInput as error:
-            raise BadInput(f"{path}: {error}") from None
         return plan
 
     def _check_names(self) -> None:
         """Raise what is wrong with a name or a file, which is better known before hours of training."""
-        checked_name(self.name)
         _ = self.recipe
-        for check in (self.evaluate and self.evaluate.checks) or ():
-            if check != "all":
-                CHECKS.get(check)
-        for form in self.export:
-            FORMS.get(form)
+        with _within("name"):
+            checked_name(self.name)
+        with _within("evaluate.checks"):
+            for check in (self.evaluate and self.evaluate.checks) or ():
+                _ = check == "all" or CHECKS.get(check)
+        with _within("export"):
+            for form in self.export:
+                FORMS.get(form)
         if self.collection is not None:
-            checked_name(self.collection.name)
-            if self.collection.kind not in (None, *known()):
-                raise BadInput(f"collection.kind = {self.collection.kind}: known: {', '.join(known())}")
+            with _within("collection"):
+                checked_name(self.collection.name)
+                if self.collection.kind not in (None, *known()):
+                    raise BadInput(f"unknown kind of index '{self.collection.kind}'; known: {', '.join(known())}")
         if self.alias is not None:
-            checked_alias(self.alias)
-            read_policy(Path(str(self.gate)))
+            with _within("alias"):
+                checked_alias(self.alias)
+            with _within("gate"):
+                read_policy(Path(str(self.gate)))
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Say where it was that something was wrong."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{place}: {error}") from None
 
 
 def _said(error: ValidationError) -> str:
     """Return which field is wrong and what is allowed."""
     first = error.errors()[0]
-    place = [str(part + 1 if isinstance(part, int) else part) for part in first["loc"]]
+    place = [str(part + 1 if isinstance(part, int) else part) for part in first["loc"] if part != "[key]"]
     said = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         sections: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "head": Head, "collection": Collection}
