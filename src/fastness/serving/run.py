@@ -19,6 +19,7 @@ from fastness.serving.service import Service, Settings
 from fastness.serving.telemetry import Telemetry
 
 _IDLE = 75  # seconds that a connection is kept while nothing is asked: longer than load balancers do
+_BACKLOG = 2048  # connections that wait to be taken
 _GRACE = 30  # seconds for what is under way when it is told to stop
 
 
@@ -76,12 +77,13 @@ async def _serving(service: Service, listener: socket.socket) -> None:
             log_level="warning",
             timeout_graceful_shutdown=_GRACE,
             server_header=False,
-            backlog=2048,
+            backlog=_BACKLOG,
             timeout_keep_alive=_IDLE,
         )
         host, port = listener.getsockname()[:2]
         release = service.live.now
         assert release is not None
+        _take(listener)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         service.telemetry.log("listening", address=address, version=release.version, index=release.index)
         print(f"serving {release.version} at {address}", flush=True)
@@ -110,8 +112,20 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise BadInput(f"{host}:{port}: cannot listen there ({error}); say another --host or --port") from None
+        raise _elsewhere(host, port, error) from None
     return listener
+
+
+def _take(listener: socket.socket) -> None:
+    """Let connections come: whoever reads that it serves is not turned away; of two that took an address one is late."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _elsewhere(*listener.getsockname()[:2], error) from None
+
+
+def _elsewhere(host: str, port: int, error: Exception) -> BadInput:
+    return BadInput(f"{host}:{port}: cannot listen there ({error}); say another --host or --port")
 
 
 def _loopback(host: str) -> bool:
