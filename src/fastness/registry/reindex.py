@@ -135,13 +135,14 @@ def _meant(
 def _embedder(folder: Path, version: Version, form: str | None) -> tuple[Bundle, str]:
     """Return what embeds, and what its vectors can be compared with."""
     from fastness.bundle import load
-    from fastness.bundle.exported import load_exported
-    from fastness.bundle.whole import core_of
-    from fastness.delivery.forms import FORMS
 
     if form is None:
         bundle = load(folder)
         return bundle, bundle.id
+    from fastness.bundle.exported import load_exported
+    from fastness.bundle.whole import core_of
+    from fastness.delivery.forms import FORMS
+
     exports = folder / "exports"
     there = sorted(path.name for path in exports.iterdir() if path.is_dir()) if exports.is_dir() else []
     if form not in there:
