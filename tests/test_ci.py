@@ -18,7 +18,7 @@ import typer
 import yaml
 
 import fastness as fs
-from conftest import fork
+from conftest import database, fork
 from fastness.ci import Job, Plan
 from fastness.cli.main import app
 from fastness.delivery.signing import new_key
@@ -209,6 +209,29 @@ def test_a_dry_run_judges_and_writes_nothing(place: Path, labelled: Path, bundle
         assert len(registry.versions()) == len(registry.log()) == 1
 
 
+def test_to_judge_a_pull_request_is_to_read_alone(place: Path, labelled: Path, bundle: Path, server: str) -> None:
+    import psycopg
+
+    address = database(server)
+    given = {"data": None, "train": None, "bundle": str(bundle), "sign": None}
+    items = {"name": "shop", "data": str(labelled)}
+    with pytest.raises(fs.BadInput, match="collection: say where its index is kept"):
+        Job(Plan.load(write_plan(planned(labelled, **given, collection=items))), registry=address, store="kept").run()
+    plan = Plan.load(write_plan(planned(labelled, **given, collection={**items, "to": "indexes"})))
+    Job(plan, registry=address).run()
+    role = f"reader_{os.getpid()}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"create role {role} login")
+        connection.execute(f"grant select on all tables in schema public to {role}")
+    reading = address.replace("postgres:@", f"{role}:@")
+    assert states(Job(plan, "dry", registry=reading, dry=True).run())["gate"] == "done"
+    with pytest.raises(fs.Failure, match="permission denied"):
+        Job(plan, registry=reading).run()
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"drop owned by {role}")
+        connection.execute(f"drop role {role}")
+
+
 def test_what_changed_is_done_again_and_nothing_else(place: Path, labelled: Path, bundle: Path) -> None:
     mine, items = place / "mine", place / "items"
     shutil.copytree(bundle, mine)
@@ -299,7 +322,12 @@ def test_what_is_no_plan_and_what_is_not_there_is_told_before_anything_is_done(
         Job(Plan.load(write_plan(planned(labelled, sign="other")))).run()
     with pytest.raises(fs.BadInput, match="No such file"):
         Plan.load("none.yaml")
-    assert not list(Path("runs").glob("*/*.json")) and not Path("registry").exists()
+    unmeasured = planned(labelled, evaluate={"data": str(labelled), "checks": ["knn"]}, sign=None)
+    with pytest.raises(fs.BadInput, match=r"policy\.yaml: rule 2: 'geometry\.effective_rank' is not measured"):
+        Job(Plan.load(write_plan(unmeasured)), "early").run()
+    with fs.Registry() as registry:
+        assert registry.versions() == []
+    assert not list(Path("runs").glob("*/*.json"))
     Path("runs/ci-photos/ci.json").write_text("{}")
     with pytest.raises(fs.BadInput, match=r"ci\.json: is no record of a pipeline"):
         Job(Plan.load(write_plan(planned(labelled)))).run()

@@ -7,15 +7,18 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fastness import bundle as bundles
 from fastness.ci.plan import Plan
-from fastness.core.errors import GateRefused
+from fastness.core.errors import BadInput, GateRefused
 from fastness.core.files import replace_folder, sha256_file, write_json
 from fastness.data import open_data
+from fastness.evaluation.evidence import Evidence
+from fastness.evaluation.gate import read_policy
 from fastness.evaluation.measurement import Measurement
 from fastness.registry import Registry, promotion
 from fastness.registry.moves import Judged
@@ -226,9 +229,21 @@ def _evaluate(work: Work, key: str) -> Result:
         say=work.say,
         **work.plan.of(asked),
     )
+    _refuse_unmeasured(work.plan, report.evidence)
     shown = headline(report.evidence)
     said = ", ".join(f"{m.name} {m}" for m in shown[:3]) or f"{len(report.evidence.measurements)} measurements"
     return {"said": said, "report": str(report.html), "measured": _figures(shown)}
+
+
+def _refuse_unmeasured(plan: Plan, evidence: Evidence) -> None:
+    """Say that the gate will have nothing to judge by, before a version is added."""
+    names = [m.name for m in evidence.measurements]
+    for number, rule in enumerate(read_policy(Path(plan.gate)).rules if plan.gate else (), 1):
+        if not any(fnmatchcase(name, rule.measure) for name in names):
+            raise BadInput(
+                f"{plan.gate}: rule {number}: '{rule.measure}' is not measured; name its check in 'evaluate', or drop "
+                f"the rule; measured: {', '.join(names)[:200]}"
+            )
 
 
 def _measured_by(work: Work) -> Any:
