@@ -27,8 +27,8 @@ from conftest import command_line, fork, picture, png, write_pictures
 
 YES = "it is a test"
 WORDS = {
-    "red": "red rose ruby cherry wine brick blood fire sunset coral".split(),
-    "sea": "sea ship wave salt shore sail harbour tide gull sand".split(),
+    "red": ["red", "rose", "ruby", "cherry", "wine", "brick", "blood", "fire", "sunset", "coral"],
+    "sea": ["sea", "ship", "wave", "salt", "shore", "sail", "harbour", "tide", "gull", "sand"],
 }
 PATIENCE = 120.0  # seconds until something must have happened, however busy the machine is
 COLLECTION = "shop"
@@ -98,10 +98,10 @@ def make_rows(folder: Path) -> Made:
 
     folder.mkdir(parents=True, exist_ok=True)
     lots, data = np.random.default_rng(0), folder / "rows.csv"
-    lines = ["a,b,colour,kind"]
-    for i in range(240):
-        lines.append(f"{lots.normal():.2f},{lots.normal(i % 2):.2f},{lots.choice(['x', 'y'])},{'ab'[i % 2]}")
-    data.write_text("\n".join(lines))
+    lines = (
+        f"{lots.normal():.2f},{lots.normal(i % 2):.2f},{lots.choice(['x', 'y'])},{'ab'[i % 2]}" for i in range(240)
+    )
+    data.write_text("\n".join(["a,b,colour,kind", *lines]))
     run = fs.train(data, label="kind", steps=2, batch_size=32, width=16, out=folder / "run", quiet=True)
     return _finished(Made(run.bundle, data, {"label": "kind"}))
 
@@ -130,7 +130,7 @@ def data_url(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
-# -- services ------------------------------------------------------------------------------------------------------------
+# -- services -------------------------------------------------------------------------------------------------------
 
 
 def _serve(words: list[str], folder: str, log: str, again: float) -> None:
@@ -270,7 +270,7 @@ def serving(
             service.process.join()
 
 
-# -- the truth, and clients that hold answers against it -------------------------------------------------------------------
+# -- the truth, and clients that hold answers against it ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)

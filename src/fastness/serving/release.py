@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -232,7 +234,7 @@ def _sample(folder: Path) -> tuple[npt.NDArray[Any], Floats]:
             return kept["batch"], kept["embeddings"]
     except FileNotFoundError:
         raise BadInput(f"{folder}: has no sample to prove it by; export it anew (fastness export)") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{folder / SAMPLE}: cannot be read ({error}); export it anew") from None
 
 

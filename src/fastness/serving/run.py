@@ -117,11 +117,12 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _take(listener: socket.socket) -> None:
-    """Let connections come: whoever reads that it serves is not turned away; of two that took an address one is late."""
+    """Let connections come: who reads that it serves is not turned away, and of two at one address one is too late."""
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise _elsewhere(*listener.getsockname()[:2], error) from None
+        host, port = listener.getsockname()[:2]
+        raise _elsewhere(host, port, error) from None
 
 
 def _elsewhere(host: str, port: int, error: Exception) -> BadInput:

@@ -1,0 +1,475 @@
+"""Switches under load: no request fails, no answer mixes versions, and what cannot serve leaves the old one serving.
+
+``FASTNESS_SWITCHES`` and ``FASTNESS_KILLS`` say how often; ``benchmarks/switching.py`` does it in the published number.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+import fastness as fs
+from conftest import database, fork
+from fastness.registry import Registry
+from fastness.registry.reindex import rebuild
+from fastness.registry.tables import indexes, moves
+from fastness_runtime import signature
+from served import COLLECTION, YES, Clients, Made, Truth, listening, release, sentences, serving, spoiled, start, until
+
+SWITCHES = int(os.environ.get("FASTNESS_SWITCHES", "20"))
+KILLS = int(os.environ.get("FASTNESS_KILLS", "6"))
+SPEC = "words@production"
+
+
+@pytest.fixture(scope="module")
+def made(words: list[Made], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with three versions, each with an index; not to be changed."""
+    folder = tmp_path_factory.mktemp("made") / "registry"
+    with Registry(folder) as registry:
+        release(registry, words, "words")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(made: Path) -> Truth:
+    """What the three versions say, without a service."""
+    with Registry(made) as registry:
+        found = Truth.of(registry, "words", sentences(8, seed=5))
+    assert found.distinct()
+    return found
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path) -> Path:
+    """A registry of one's own that is like `made`."""
+    return Path(shutil.copytree(made, tmp_path / "registry"))
+
+
+@pytest.fixture
+def registry(place: Path) -> Iterator[Registry]:
+    """`place`, opened."""
+    with Registry(place) as opened:
+        yield opened
+
+
+def to(registry: Registry, number: int) -> None:
+    """Let the alias name a version."""
+    registry.promote(f"words@{number}", "production", why=YES, override=True)
+
+
+def search(place: Path) -> tuple[object, ...]:
+    """Return how a service is started that searches."""
+    return (SPEC, place), ("--collection", COLLECTION)
+
+
+def test_switches_and_rollbacks_under_load_drop_and_mix_nothing(
+    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+) -> None:
+    lots = random.Random(1)
+    with serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service:
+        with Clients(service.port, truth) as clients:
+            now, switches, rollbacks = 1, 0, 0
+            while switches < SWITCHES or rollbacks < SWITCHES // 4:
+                if rollbacks < SWITCHES // 4 and switches > 1 and lots.random() < 0.25:
+                    wanted = registry.rollback("words", "production", why=YES).number
+                    rollbacks += 1
+                else:
+                    wanted = lots.choice([n for n in (1, 2, 3) if n != now])
+                    to(registry, wanted)
+                    switches += 1
+                about = service.until(lambda about, wanted=wanted: about["version"] == f"words@{wanted}")
+                assert about["index"] == truth.index[f"words@{wanted}"] and about["trouble"] is None
+                clients.progress()
+                now = wanted
+        assert clients.wrong == []
+        assert set(clients.answered) == set(truth.vectors) and sum(clients.answered.values()) > 5 * SWITCHES
+        assert service.metric("fastness_switches_total", result="done") == 1 + switches + rollbacks
+        assert service.metric("fastness_serving") == 1 and service.metric("fastness_behind") == 0
+        assert service.metric("fastness_requests_total", status="503") == 0
+    told = [line for line in service.lines if line["event"] == "request" and line["route"].startswith("/v1/")]
+    assert {line["status"] for line in told} == {200}
+    assert all(truth.index[line["version"]] == line["index"] for line in told)
+
+
+def threads(service: Any) -> int:
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
+
+
+def opened(service: Any, name: str) -> int:
+    """Return how many files whose path has a name in it a process has open or mapped."""
+    places = [path for path in Path(f"/proc/{service.process.pid}/fd").iterdir() if path.exists()]
+    return sum(name in str(path.readlink()) for path in places)
+
+
+def test_nothing_is_left_of_what_served(registry: Registry, place: Path, truth: Truth, tmp_path: Path) -> None:
+    with serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service, Clients(service.port, truth, 2):
+        seen = []
+        for turn in range(30):
+            wanted = 1 + (turn + 1) % 3
+            to(registry, wanted)
+            service.until(lambda about, wanted=wanted: about["version"] == f"words@{wanted}")
+            # One that serves and one that is let go of: a side's worker, two searchers, the ledger each of them opens.
+            seen.append((threads(service), opened(service, "/indexes/")))
+        until(lambda: opened(service, "/indexes/"), lambda n: n <= 12)
+    least = [min(column) for column in zip(*seen[:6], strict=True)]
+    most = [max(column) for column in zip(*seen[-10:], strict=True)]
+    assert most[0] <= least[0] + 8 and most[1] <= 2 * max(12, least[1]), seen
+
+
+Spoil = Callable[[Registry, Path, Path], Callable[[], object]]
+
+
+def _sample_that_differs(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    return spoiled(folder)
+
+
+def _no_sample(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    return _away(folder / "exports" / "onnx" / "sample.npz")
+
+
+def _sample_that_is_none(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    path = folder / "exports" / "onnx" / "sample.npz"
+    return _cut(path, path.stat().st_size // 2)
+
+
+def _no_parity(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    return _away(folder / "exports" / "onnx" / "parity.json")
+
+
+def _cut_graph(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    return _cut(folder / "exports" / "onnx" / "encoder.onnx", 1000)
+
+
+def _graph_that_is_none(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    """Spoil a graph so that its hash is right."""
+    export = folder / "exports" / "onnx"
+    before = export.joinpath("export.json").read_text()
+    good = signature.sha256(export / "encoder.onnx")
+    mend = _cut(export / "encoder.onnx", 1000)
+    export.joinpath("export.json").write_text(before.replace(good, signature.sha256(export / "encoder.onnx")))
+    return lambda: (mend(), export.joinpath("export.json").write_text(before))
+
+
+def _no_export(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    return _away(folder / "exports")
+
+
+def _file_that_was_changed_in_the_store(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    shutil.rmtree(folder)
+    digest, _ = registry.files(registry.find("words@2"))["exports/onnx/encoder.onnx"]
+    (path,) = (place / "store").rglob(digest)
+    return _cut(path, 1000)
+
+
+def _index_of_another_encoder(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    mine, other = (next((place / "indexes" / COLLECTION).glob(f"words-{n}-*")) for n in (2, 3))
+    mine.rename(place / "mine")
+    shutil.copytree(other, mine)
+    return lambda: (shutil.rmtree(mine), (place / "mine").rename(mine))
+
+
+def _no_index_where_it_was(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+    (path,) = (place / "indexes" / COLLECTION).glob("words-2-*")
+    return _away(path)
+
+
+def _away(path: Path) -> Callable[[], object]:
+    kept = path.with_name(f"{path.name}.kept")
+    path.rename(kept)
+    return lambda: kept.rename(path)
+
+
+def _cut(path: Path, left: int) -> Callable[[], object]:
+    content = path.read_bytes()
+    path.write_bytes(content[:left])
+    return lambda: path.write_bytes(content)
+
+
+TROUBLES: list[tuple[Spoil, str]] = [
+    (_sample_that_differs, "gives other vectors here than where it was made: cosine -1.0"),
+    (_no_sample, "has no sample to prove it by"),
+    (_sample_that_is_none, "sample.npz"),
+    (_no_parity, "parity.json: cannot be read"),
+    (_cut_graph, "encoder.onnx: was changed after the export was made"),
+    (_graph_that_is_none, "words@2: "),
+    (_no_export, "has no export to serve"),
+    (_file_that_was_changed_in_the_store, "was changed in the store"),
+    (_index_of_another_encoder, "was made by another encoder"),
+    (_no_index_where_it_was, "indexes/shop/words-2-"),
+]
+
+
+def test_what_cannot_serve_leaves_the_old_one_serving_until_it_is_mended(
+    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+) -> None:
+    folder = registry.pull("words@2")
+    with (
+        serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service,
+        Clients(service.port, truth, 1) as clients,
+    ):
+        before = threads(service)
+        for failures, (spoil, said) in enumerate(TROUBLES):
+            mend = spoil(registry, place, folder)
+            try:
+                to(registry, 2)
+                about = service.until(lambda about: about["trouble"])
+                assert said in about["trouble"] and "\n" not in about["trouble"], about
+                assert (about["version"], about["wanted"]) == ("words@1", "words@2")
+                assert service.metric("fastness_behind") == 1 and service.ask("/readyz").json["behind"] is True
+                assert service.metric("fastness_switches_total", result="failed") > failures
+                clients.progress()
+            finally:
+                mend()
+            about = service.until(lambda about: about["version"] == "words@2")
+            assert about["trouble"] is None and about["wanted"] is None and service.metric("fastness_behind") == 0
+            to(registry, 1)
+            service.until(lambda about: about["version"] == "words@1")
+        until(lambda: threads(service), lambda n: n <= before + 4)  # what failed to load has left none
+    assert clients.wrong == []
+
+
+def test_a_version_waits_for_its_index(registry: Registry, place: Path, words: list[Made], tmp_path: Path) -> None:
+    other = shutil.copytree(words[1].bundle, tmp_path / "other")
+    (other / "cards").mkdir()
+    (other / "cards" / "card.md").write_text("another version")
+    version = registry.add(other, "words")
+    with serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service:
+        to(registry, version.number)
+        about = service.until(lambda about: about["trouble"])
+        assert f"fastness index rebuild {COLLECTION} {version}" in about["trouble"] and about["version"] == "words@1"
+        assert service.metric("fastness_behind") == 1
+        made = rebuild(registry, str(version), collection=COLLECTION)
+        about = service.until(lambda about: about["version"] == str(version))
+        assert (about["index"], about["trouble"], about["items"]) == (str(made), None, 240)
+        # Items that have come are another index of the very version that serves: it is taken up as well.
+        more = tmp_path / "more.csv"
+        more.write_text(words[1].data.read_text() + "\nred wine rose,red,999")
+        newer = rebuild(registry, str(version), more, collection=COLLECTION, **words[1].columns)
+        about = service.until(lambda about: about["index"] == str(newer))
+        assert about["version"] == str(version) and about["items"] == 241
+        found = service.ask("/v1/search", {"input": "red wine rose", "k": 1, "where": "price > 900"}).json
+        assert found["index"] == str(newer) and found["results"][0][0]["metadata"]["price"] == 999
+
+
+def test_an_alias_that_is_removed_and_a_registry_that_is_away_serve_on(
+    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+) -> None:
+    with (
+        serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service,
+        Clients(service.port, truth, 1) as clients,
+    ):
+        registry.remove("words", "production", why=YES)
+        about = service.until(lambda about: about["trouble"])
+        assert about["trouble"] == "words@production: names nothing" and about["version"] == "words@1"
+        assert service.metric("fastness_behind") == 1
+        to(registry, 1)
+        service.until(lambda about: about["trouble"] is None)
+        registry.close()
+        spoil = {path: path.read_bytes() for path in place.glob("registry.db*")}
+        with sqlite3.connect(place / "registry.db") as connection:
+            connection.execute("drop table aliases")
+        about = service.until(lambda about: about["trouble"])
+        assert "no such table" in about["trouble"] and about["version"] == "words@1"
+        clients.progress()
+        connection.close()
+        _restore(place, spoil)
+        service.until(lambda about: about["trouble"] is None)
+    assert clients.wrong == [] and set(clients.answered) == {"words@1"}
+
+
+def _restore(place: Path, kept: dict[Path, bytes]) -> None:
+    """Bring a SQLite registry back while others have it open: by SQLite's own backup."""
+    copy = place.parent / "copy"
+    copy.mkdir()
+    for path, content in kept.items():
+        (copy / path.name).write_bytes(content)
+    source, target = sqlite3.connect(copy / "registry.db"), sqlite3.connect(place / "registry.db")
+    source.backup(target)
+    source.close()
+    target.close()
+
+
+def test_a_postgresql_that_stops_is_waited_for(words: list[Made], tmp_path: Path) -> None:
+    import pgserver
+
+    data = tmp_path / "pg"
+    running = pgserver.get_server(data, cleanup_mode="stop")
+    address = database(running.get_uri())
+    with Registry(address, str(tmp_path / "kept")) as registry:
+        for one in words[:2]:
+            version = registry.add(one.bundle, "words")
+            options = {"collection": COLLECTION, "to": tmp_path / "indexes"}
+            rebuild(registry, str(version), one.data, **options, **one.columns)
+        to(registry, 1)
+        truth = Truth.of(registry, "words", sentences(4, seed=6))
+    with (
+        serving(SPEC, address, tmp_path / "log", "--collection", COLLECTION) as service,
+        Clients(service.port, truth, 1) as clients,
+    ):
+        with Registry(address) as registry:
+            to(registry, 2)
+        service.until(lambda about: about["version"] == "words@2")
+        running.cleanup()
+        about = service.until(lambda about: about["trouble"])
+        assert about["version"] == "words@2" and "\n" not in about["trouble"]
+        clients.progress(20)
+        running = pgserver.get_server(data, cleanup_mode="stop")
+        service.until(lambda about: about["trouble"] is None)
+        with Registry(address) as registry:
+            to(registry, 1)
+        service.until(lambda about: about["version"] == "words@1")
+    running.cleanup()
+    assert clients.wrong == [] and set(clients.answered) == {"words@1", "words@2"}
+
+
+def test_a_killed_service_serves_what_the_alias_names_when_it_comes_back(
+    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+) -> None:
+    lots, now = random.Random(2), 1
+    service = listening(start(SPEC, place, tmp_path / "log", "--collection", COLLECTION))
+    port = service.port
+    with Clients(port, truth, 2, patient=True) as clients:
+        for turn in range(KILLS):
+            now = lots.choice([n for n in (1, 2, 3) if n != now])
+            to(registry, now)
+            time.sleep(lots.random() * 0.3)  # somewhere in or about a switch
+            assert service.kill() == -signal.SIGKILL
+            service = listening(start(SPEC, place, tmp_path / f"log{turn}", "--collection", COLLECTION, port=port))
+            about = service.about()
+            assert (about["version"], about["index"]) == (f"words@{now}", truth.index[f"words@{now}"])
+            clients.progress(2)
+    assert clients.wrong == []
+    assert service.kill(signal.SIGTERM) == 0
+
+
+def _rebuild(place: str, spec: str, data: str, columns: dict[str, str]) -> None:
+    with Registry(place) as registry:
+        rebuild(registry, spec, data, collection=COLLECTION, previews=True, **columns)
+
+
+def test_a_killed_rebuild_disturbs_nothing_that_serves(
+    registry: Registry, place: Path, words: list[Made], truth: Truth, tmp_path: Path
+) -> None:
+    lots, base = random.Random(3), words[0].data.read_text()
+    with (
+        serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service,
+        Clients(service.port, truth, 1) as clients,
+    ):
+        for turn in range(KILLS):
+            data = tmp_path / "more.csv"
+            data.write_text(base + "".join(f"\nred wine {turn} {i},red,{i}" for i in range(2000)))
+            process = fork(_rebuild, str(place), "words@2", str(data), words[0].columns)
+            time.sleep(lots.random() * 1.5)
+            process.kill()
+            process.join()
+            assert service.about()["index"] == truth.index["words@1"]
+        before = registry.now_at("words", "production")
+        clients.progress()
+    assert clients.wrong == [] and before == 1
+    made = rebuild(registry, "words@2", data, collection=COLLECTION, previews=True, **words[0].columns)
+    assert made.items == 2240
+    with registry.database.reading() as connection:
+        rows = connection.execute(sa.select(indexes)).all()
+    for row in rows:  # what is written down is whole, whenever who wrote it was killed
+        with fs.Index.open(place / row.address) as index:
+            assert len(index) == row.items
+
+
+def _promote_for_ever(place: str, folder: str, seed: int) -> None:
+    lots = random.Random(seed)
+    with Registry(place) as registry:
+        for turn in range(10_000):
+            copy = Path(folder) / f"bundle-{seed}-{turn}"
+            shutil.copytree(Path(folder) / "bundle", copy)
+            (copy / "card.md").write_text(f"{seed} {turn}")
+            version = registry.add(copy, "words")
+            to(registry, version.number)
+            if lots.random() < 0.3:
+                registry.rollback("words", "production", why=YES)
+
+
+def test_a_killed_promoter_never_leaves_an_alias_at_what_does_not_load(
+    registry: Registry, place: Path, words: list[Made], tmp_path: Path
+) -> None:
+    shutil.copytree(words[0].bundle, tmp_path / "bundle")
+    lots, over, trouble = random.Random(4), threading.Event(), set()
+    with serving(SPEC, place, tmp_path / "log") as service:
+
+        def watch() -> None:
+            while not over.is_set():
+                about = service.about()
+                if about["trouble"]:
+                    trouble.add(about["trouble"])
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            for seed in range(KILLS):
+                process = fork(_promote_for_ever, str(place), str(tmp_path), seed)
+                before = len(registry.log())
+                until(lambda before=before: len(registry.log()) > before)
+                time.sleep(lots.random() * 0.3)
+                process.kill()
+                process.join()
+            now = registry.now_at("words", "production")
+            service.until(lambda about: about["version"] == f"words@{now}")
+        finally:
+            over.set()
+            watcher.join()
+    assert trouble == set()
+    with registry.database.reading() as connection:
+        named = connection.execute(sa.select(moves.c.number).distinct()).scalars().all()
+    assert len(named) > 3
+    for number in named:
+        folder = registry.pull(f"words@{number}", tmp_path / f"pulled-{number}")
+        assert fs.load(folder).id == words[(number - 1) if number < 4 else 0].encoder.about["bundle"]
+
+
+def test_a_service_on_postgresql_follows_its_alias(words: list[Made], server: str, tmp_path: Path) -> None:
+    address = database(server)
+    with Registry(address, str(tmp_path / "kept")) as registry:
+        for one in words[:2]:
+            version = registry.add(one.bundle, "words")
+            to_server = f"{address}&table=shop" if "?" in address else f"{address}?table=shop"
+            rebuild(registry, str(version), one.data, collection=COLLECTION, to=to_server, **one.columns)
+        to(registry, 1)
+        truth = Truth.of(registry, "words", sentences(6, seed=7))
+        with (
+            serving(SPEC, address, tmp_path / "log", "--collection", COLLECTION) as service,
+            Clients(service.port, truth, 2) as clients,
+        ):
+            for turn in range(6):
+                to(registry, 2 - turn % 2)
+                service.until(lambda about, turn=turn: about["version"] == f"words@{2 - turn % 2}")
+                clients.progress()
+    assert clients.wrong == [] and set(clients.answered) == set(truth.vectors)
+
+
+def test_what_nothing_can_be_served_of_is_one_line(made: Path, tmp_path: Path, fastness: Any) -> None:
+    for spec, words, said in (
+        ("words@nowhere", (), "words@nowhere: names nothing"),
+        ("none@production", (), "none@production: names nothing"),
+        ("words@1", (), "a service follows an alias"),
+        ("words", (), "a service follows an alias"),
+        (SPEC, ("--collection", "nothing"), "collection nothing has no index by it yet"),
+        (SPEC, ("--form", "openvino"), "--form openvino: this version has onnx"),
+    ):
+        ended = fastness("serve", spec, "--registry", made, "--port", 0, *words)
+        assert ended.status in (1, 2) and ended.out == "" and said in ended.err, ended
+        last = [line for line in ended.err.splitlines() if not line.startswith("{")]
+        assert len(last) == 1 and last[0].startswith("fastness: "), ended
+    assert fastness("serve", SPEC, "--registry", tmp_path / "nowhere").err.count("\n") == 1
+    assert np.all([path.exists() for path in (made,)]) and not (tmp_path / "nowhere").exists()
