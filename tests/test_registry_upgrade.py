@@ -44,19 +44,23 @@ def filled(make: Callable[[str], Path], tmp_path: Path) -> Iterator[Registry]:
     opened.close()
 
 
+def raw(address: str) -> sa.Engine:
+    """Return a registry's database without the registry."""
+    if "://" in address:
+        return sa.create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
+    return sa.create_engine(f"sqlite:///{address}/registry.db")
+
+
 def first_revision(address: str, filled: Registry) -> None:
     """Make a database as the first migration leaves it, with the rows of a registry put in by hand."""
     from alembic import command
     from alembic.config import Config
 
-    if "://" in address:
-        url = address.replace("postgresql://", "postgresql+psycopg://")
-    else:
+    if "://" not in address:
         Path(address).mkdir()
-        url = f"sqlite:///{address}/registry.db"
     with filled.database.reading() as connection:
         rows = {t: [dict(row._mapping) for row in connection.execute(sa.select(t))] for t in (versions, moves, aliases)}
-    engine = sa.create_engine(url)
+    engine = raw(address)
     with engine.begin() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(Path(migrations.__file__).parent))
@@ -102,6 +106,22 @@ def test_what_the_first_migration_made_is_brought_up_to_date(
         row = recorded(registry, name="photos", number=3, collection="shop", address="/elsewhere/index", **BUILT)
         found = target(registry, "photos", "production", "shop")
         assert found is not None and (found.version.number, found.move, found.index) == (3, move.id, row)
+
+
+def test_an_upgrade_that_fails_changes_nothing(address: str, filled: Registry) -> None:
+    first_revision(address, filled)
+    engine = raw(address)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table indexes (id integer)"))  # in the way of the second table
+    with pytest.raises(fs.Failure, match="already exists"):
+        Registry(address, upgrade=True)
+    with engine.begin() as connection:
+        assert not sa.inspect(connection).has_table("keys")
+        assert connection.execute(sa.text("select version_num from alembic_version")).scalar() == "0001"
+        connection.execute(sa.text("drop table indexes"))
+    engine.dispose()
+    with Registry(address, upgrade=True) as registry:
+        assert registry.log() == filled.log() and keys(registry) == []
 
 
 def test_indexes_are_written_down_once_and_stay(registry: Registry, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from fastness.index import Index
 from fastness.index.previews import Previews, preview
 from fastness.index.turns import alone
 from fastness.registry import Registry, reindex
-from fastness.registry.indexes import indexed
+from fastness.registry.indexes import indexed, recorded
 from fastness.registry.reindex import rebuild
 from fastness.registry.target import target
 from fastness.tasks.index import build
@@ -142,6 +142,35 @@ def test_other_items_or_another_version_are_another_index(
     assert target(registry, "photos", "canary", "shop") is None
     registry.remove("photos", "production", why=YES)
     assert target(registry, "photos", "production", "shop") is None
+
+
+def _switch(address: str, times: int) -> None:
+    """Move an alias to and fro, and write indexes down meanwhile."""
+    with Registry(address) as registry:
+        for i in range(times):
+            number = 1 + i % 2
+            about = {"kind": "flat", "items": i, "data": "d", "columns": {}, "fingerprint": "f"}
+            recorded(registry, name="photos", number=number, collection="shop", address=f"/place/{i}", **about)
+            registry.promote(f"photos@{number}", "production", override=True, why=YES)
+
+
+def test_what_is_to_serve_is_read_at_one_moment(registry: Registry, address: str, make: Callable[[str], Path]) -> None:
+    for name in ("one", "two"):
+        registry.add(make(name), "photos")
+    process = fork(_switch, address, 60)
+    seen = {}
+    while process.is_alive():
+        found = target(registry, "photos", "production", "shop")
+        if found is not None:
+            assert found.index is not None and found.index.number == found.version.number
+            seen[found.move] = found
+    process.join()
+    moves = {move.id: move for move in registry.log()}
+    assert process.exitcode == 0 and len(moves) == 60 and len(seen) > 3
+    for found in seen.values():
+        move = moves[found.move]
+        assert (move.number, move.at) == (found.version.number, found.since)
+        assert found.index is not None and found.index.items == move.id - 1  # the one that was newest then
 
 
 def test_a_refusal_moves_nothing(registry: Registry, make: Callable[[str], Path]) -> None:

@@ -94,7 +94,7 @@ indexes = sa.Table(
     sa.Column("data", sa.Text, nullable=False),
     sa.Column("columns", sa.JSON(none_as_null=True), nullable=False),
     sa.Column("fingerprint", sa.String(64), nullable=False),
-    sa.Column("form", sa.String(64)),
+    sa.Column("form", sa.Text),
     sa.Column("by", sa.Text, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("name", "number", "collection", "address"),
