@@ -101,7 +101,7 @@ def rows(folder: Path, about: Mapping[str, Any]) -> Batches:
             return [_cell(row[c["name"]], c, known) for c, known in zip(columns, places, strict=True)]
         except KeyError as error:
             raise Unusable(f"item {position}: no column {error}; give None where a value is missing") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise Unusable(f"item {position}: {error}; give a number, a date, a text or None") from None
 
     def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
