@@ -69,11 +69,6 @@ def to(registry: Registry, number: int) -> None:
     registry.promote(f"words@{number}", "production", why=YES, override=True)
 
 
-def search(place: Path) -> tuple[object, ...]:
-    """Return how a service is started that searches."""
-    return (SPEC, place), ("--collection", COLLECTION)
-
-
 def test_switches_and_rollbacks_under_load_drop_and_mix_nothing(
     registry: Registry, place: Path, truth: Truth, tmp_path: Path
 ) -> None:
@@ -175,15 +170,20 @@ def _file_that_was_changed_in_the_store(registry: Registry, place: Path, folder:
 
 
 def _index_of_another_encoder(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    mine, other = (next((place / "indexes" / COLLECTION).glob(f"words-{n}-*")) for n in (2, 3))
+    mine, other = (_folder(place, number) for number in (2, 3))
     mine.rename(place / "mine")
     shutil.copytree(other, mine)
     return lambda: (shutil.rmtree(mine), (place / "mine").rename(mine))
 
 
 def _no_index_where_it_was(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    (path,) = (place / "indexes" / COLLECTION).glob("words-2-*")
-    return _away(path)
+    return _away(_folder(place, 2))
+
+
+def _folder(place: Path, number: int) -> Path:
+    """Return the folder of a version's index."""
+    (path,) = (p for p in (place / "indexes" / COLLECTION).glob(f"words-{number}-*") if p.is_dir())
+    return path
 
 
 def _away(path: Path) -> Callable[[], object]:
