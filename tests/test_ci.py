@@ -318,7 +318,7 @@ def test_what_is_no_plan_and_what_is_not_there_is_told_before_anything_is_done(
     write_plan(planned(labelled, evaluate={"data": "labeled"}))
     ended = fastness("ci", "ci.yaml", "--json")
     assert (ended.status, ended.out) == (2, "") and "labeled: no such file or folder" in ended.err
-    with pytest.raises(fs.BadInput, match="other: no such file to sign with"):
+    with pytest.raises(fs.BadInput, match="other: no private key can be read"):
         Job(Plan.load(write_plan(planned(labelled, sign="other")))).run()
     with pytest.raises(fs.BadInput, match="No such file"):
         Plan.load("none.yaml")

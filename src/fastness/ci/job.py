@@ -16,6 +16,7 @@ from fastness.ci.record import NAME, Entry, Record
 from fastness.ci.steps import STEPS, Step, Work, digest
 from fastness.core.errors import BadInput
 from fastness.core.files import disk_errors
+from fastness.delivery.signing import private_key
 
 _SHOWN = ("version", "index", "move")  # what of the results stands on top of the record
 
@@ -99,8 +100,8 @@ class Job:
         for section in ("evaluate", "head", "collection"):
             if {"collection": "index"}.get(section, section) in names:
                 work.section(section)
-        if "sign" in names and not Path(str(plan.sign)).is_file():
-            raise BadInput(f"{plan.sign}: no such file to sign with; make a key with fastness key, or leave 'sign' out")
+        if "sign" in names:
+            private_key(Path(str(plan.sign)))
         if names & {"add", "gate"}:
             with work.opened() as registry:
                 if "index" in names and plan.collection and not plan.collection.to and registry.folder is None:
@@ -110,12 +111,11 @@ class Job:
 
     def _do(self, step: Step, record: Record) -> None:
         """Do a step, unless it was done and nothing that it depends on has changed since."""
-        began, work = time.perf_counter(), self.work
-        entry = Entry(step.name, "", [])
+        began, work, before = time.perf_counter(), self.work, record.before.get(step.name)
+        entry = Entry(step.name, "", list(before.makes) if before else [])
         try:
             rests = step.rests(work)
             entry.key = "" if rests is None else digest([step.name, rests])
-            before = record.before.get(step.name)
             if before is not None and self._holds(step, before, entry.key):
                 entry = before
                 entry.state = "kept"
@@ -123,13 +123,15 @@ class Job:
                 record.begin(entry)
             else:
                 self.say(f"{step.name:<9} …")
-                entry.makes = step.makes(work.plan, entry.key)
+                wanted = step.makes(work.plan, entry.key)
+                entry.makes += [name for name in wanted if name not in entry.makes]  # until the earlier ones are gone
                 record.begin(entry)
                 if step.begins:
                     record.before.clear()  # all else hangs on it
                 else:
-                    self._undo([*(before.makes if before else ()), *entry.makes], entry.makes)
-                record.end(entry, step.do(work, entry.key), began)
+                    self._undo(entry.makes, wanted)
+                result, entry.makes = step.do(work, entry.key), wanted
+                record.end(entry, result, began)
                 self.say(f"{step.name:<9} {entry.seconds:7.1f} s  {entry.result['said']}")
         except BaseException as error:
             record.fail(entry, error, began)
@@ -153,6 +155,8 @@ class Job:
         """Clear away what a step made that the plan has no more."""
         before = record.before.get(step.name)
         if before is not None and not step.asked(self.work.plan):
+            before.state = "running"  # half cleared away it is not there any more
+            record.write()
             self._undo(before.makes)
             del record.before[step.name]
 

@@ -85,6 +85,7 @@ class Record:
 
     def fail(self, entry: Entry, error: BaseException, began: float) -> None:
         """Write down why a step, and with it the pipeline, ended."""
+        self.entries[entry.step] = entry
         entry.state = self.state = "refused" if isinstance(error, GateRefused) else "failed"
         entry.error, entry.seconds = str(error) or type(error).__name__, _since(began)
         self.write()

@@ -59,7 +59,7 @@ def sign(folder: str | Path, key: str | Path, *, model_signing: str | Path | Non
     Raises:
         BadInput: there is no bundle and no export, it is damaged, or the key is unusable.
     """
-    folder, private = Path(folder), _private(Path(key))
+    folder, private = Path(folder), private_key(Path(key))
     if (folder / "bundle.json").exists():
         for export in sorted(folder.glob(f"exports/*/{DESCRIPTION}")):
             _sign(export.parent, private)
@@ -127,7 +127,12 @@ def _sign_as_a_model(folder: Path, key: Path) -> None:
         raise BadInput(f"{key}: cannot sign ({' '.join(str(error).split())[:150]}); give a P-256 key, PEM") from None
 
 
-def _private(path: Path) -> Any:
+def private_key(path: Path) -> Any:
+    """Return the Ed25519 key in a file, unlocked by the environment's passphrase.
+
+    Raises:
+        BadInput: there is none, it is of another kind, or the passphrase is not its own.
+    """
     serialization, ed25519 = _cryptography()
     secret = os.environ.get(PASSPHRASE, "").encode()
     try:
