@@ -5,6 +5,9 @@ anywhere that fsspec reaches; what they are called, and which alias named which 
 SQLite in a folder, or PostgreSQL. A file is in the store before a row speaks of it, so that no alias ever names half a
 bundle. Writers take turns; what takes longer than a transaction (a gate that measures for minutes) is settled by
 comparing, when it is done, whether the alias is still where it was.
+
+It also says which index holds a collection as a version embeds it, so that both serve together, and who may ask the
+service for what.
 """
 
 from fastness.registry.moves import Move
