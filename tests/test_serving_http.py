@@ -442,7 +442,7 @@ def test_the_log_says_who_what_and_when_but_nothing_of_what_was_asked(registry: 
         assert {"switched", "listening"} <= {line["event"] for line in lines}
 
 
-# -- keys ---------------------------------------------------------------------------------------------------------------
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
