@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from importlib import metadata
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from fastness import __version__
 from fastness.registry.says import moment
 from fastness.serving.answers import Questions
 from fastness.serving.doors import Asked, Doors, Handler, Refusal, answer, refused
@@ -21,7 +21,7 @@ from fastness.serving.wanted import Embeddings, Search, Wanted
 
 def make_app(service: Service) -> FastAPI:
     """Return the application, for a service that has been started."""
-    app = FastAPI(title="fastness", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="fastness", version=metadata.version("fastness"), docs_url=None, redoc_url=None)
     doors, questions, about = Doors(service), Questions(service), About(service)
 
     def post(path: str, scope: str, handler: Handler, body: type[Wanted]) -> None:
