@@ -48,7 +48,7 @@ from few_label_text import banking77
 
 FOLDER = common.WORK / "serving"
 FORM = "onnx-int8"
-CLIENTS = (1, 4, 8, 16, 64, 256)
+CLIENTS = (1, 4, 8, 16, 32, 64, 256)
 LIMIT = 50.0  # milliseconds that the 99th percentile may take
 # Of LitServe: threads, workers, most in a batch, seconds that it waits for more, and which queue.
 ALL = str(cores())
@@ -82,8 +82,8 @@ class Size:
     settings: int
 
 
-FULL = Size("full", 2, 8, 3, 600, len(SETTINGS))
-QUICK = Size("quick", 0.7, 2.5, 1, 20, 2)
+FULL = Size("full", 1.5, 6.5, 3, 600, len(SETTINGS))
+QUICK = Size("quick", 0.5, 2, 1, 20, 2)
 
 
 @dataclass(frozen=True)
@@ -371,8 +371,7 @@ def overload(kind: Kind, rate: float, seconds: float) -> dict[str, Any]:
         while process.poll() is None and len(samples) < 4 * seconds + 400:
             samples.append(server.used()[0])
             time.sleep(0.25)
-        assert process.stdout is not None
-        found = json.loads(process.stdout.read())
+        found = json.loads(process.communicate()[0])
         alive = server.alive
     samples = samples[len(samples) // 10 :]  # it grows while it warms up
     third = len(samples) // 3

@@ -249,11 +249,10 @@ def main() -> None:
     lots = np.random.default_rng(int(seed))
     tally = Tally(float(warm), float(seconds))
     began = time.perf_counter(), time.process_time()
-    ask = closed(int(port), forever(listed, lots), tally, int(amount), lots)
     if way == "open":
-        ask.close()
-        ask = opened(int(port), forever(listed, lots), tally, float(amount), lots)
-    uvloop.run(ask)
+        uvloop.run(opened(int(port), forever(listed, lots), tally, float(amount), lots))
+    else:
+        uvloop.run(closed(int(port), forever(listed, lots), tally, int(amount), lots))
     busy = (time.process_time() - began[1]) / (time.perf_counter() - began[0])
     if tally.waiting:
         tally.errors["no answer in time"] += tally.waiting
