@@ -318,6 +318,8 @@ def test_without_a_collection(browser: Browser, place: Path, tmp_path: Path) -> 
         browser.ask("document.getElementById('words').value = 'salt wave'; ask()")
         browser.until("!!document.querySelector('.odds')")
         browser.fits()
+        row = browser.ask(r"row('a: 0.5\nthe name = x y\nc:')")  # how a table's row may be written down
+        assert row == {"a": 0.5, "the name": "x y", "c": None} == browser.ask(f"row('{json.dumps(row)}')")
         headers = service.ask("/").headers
         assert "default-src 'none'" in headers["content-security-policy"] and "unsafe" not in str(headers)
 
