@@ -260,3 +260,21 @@ def test_files_of_pictures_are_decoded_as_they_are_in_training(pictures_out: Exp
 def test_items_that_are_no_pictures_are_named(pictures_out: Export, items: list[np.ndarray], said: str) -> None:
     with pytest.raises(Unusable, match=f"{said}: .*no picture"):
         load_export(pictures_out.folder).embed(items)
+
+
+def test_many_texts_at_once_are_what_each_is_alone(made: tuple, tmp_path: Path) -> None:
+    """A thread for each batch, batches of few tokens, and rows as long as they are: none of it is to be seen."""
+    bundle, data, _ = made
+    if bundle.modality != "text":
+        return
+    lines = [*texts(120, seed=2), " ".join(texts(40, seed=3)), "cat"]
+    for form in ("onnx", "onnx-int8", "openvino-int8"):
+        export(bundle, data, form, out=tmp_path / form)
+        loaded = load_export(tmp_path / form, threads=2)
+        assert len(list(loaded.batches(lines, 16))) >= 8
+        whole = loaded.embed(lines, batch_size=16)
+        alone = np.concatenate([loaded.embed([line]) for line in lines])
+        np.testing.assert_allclose(whole, alone, atol=1e-5)
+        assert (whole * bundle.embed(lines)).sum(1).min() >= FORMS.get(form).floor
+        with pytest.raises(Unusable, match="item 130: int without words"):
+            loaded.embed([*lines, *lines[:8], 3])

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
 import fastness as fs
-from fastness.delivery import convolutions, rows
+from fastness.delivery import convolutions, ranges, rows
 from fastness.delivery.export import export
 from fastness.delivery.forms import static
+from fastness.delivery.forms.openvino import converted
 from fastness.delivery.sensitivity import left_alone
 from fastness_runtime import load as load_export
 
@@ -148,6 +149,32 @@ def test_int8_says_what_it_left_alone(bundle: Path, labelled: Path, tmp_path: Pa
     made = load_export(found.folder).about["made"]
     assert made["ranges"] in convolutions.WAYS and len(made["left_alone"]) < made["of"]
     assert found.bytes < whole.bytes
+
+
+def test_ranges_are_of_the_items_and_what_is_named_stays(tmp_path: Path) -> None:
+    """Products in 8 bits are near; widened, or left alone, they are nearer."""
+    openvino = pytest.importorskip("openvino")
+    lots = np.random.default_rng(0)
+    x, weights = lots.normal(size=(64, 64)).astype(np.float32), lots.normal(size=(64, 64)).astype(np.float32)
+    x[2] *= 100  # a row that spoils the ranges of all
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["one"], name="first"),
+        helper.make_node("Relu", ["one"], ["warm"]),
+        helper.make_node("MatMul", ["warm", "w"], ["y"], name="y"),
+    ]
+    whole = converted(model(nodes, {"w": weights}, TensorProto.FLOAT, [None, 64]), tmp_path)
+
+    def lost(made: object) -> float:
+        compiled = openvino.Core().compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        wanted = np.maximum(x @ weights, 0) @ weights
+        few = np.arange(3, 64)
+        return float(np.abs(compiled([x])[0] - wanted)[few].mean() / np.abs(wanted)[few].mean())
+
+    narrow = ranges.in_eight_bits(whole, [x[:32], x[32:]])
+    assert ranges.places(narrow) == {"first": 4096, "y": 4096}
+    assert 1e-4 < lost(ranges.widened(narrow, {"first", "y"})) < 0.5 * lost(narrow)
+    alone = ranges.in_eight_bits(whole, [x], leave=["first"], apart="y.*")
+    assert ranges.places(alone) == {} and lost(alone) < 1e-4 and lost(whole) < 1e-4
 
 
 def test_moves_are_those_of_ridge_regression_on_the_table() -> None:

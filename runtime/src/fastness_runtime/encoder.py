@@ -17,7 +17,7 @@ from fastness_runtime import signature
 from fastness_runtime.answers import Answers
 from fastness_runtime.errors import Unusable
 from fastness_runtime.items import INTAKES, Batches
-from fastness_runtime.sessions import ANSWERS, OUTPUTS, SESSIONS, Session
+from fastness_runtime.sessions import ANSWERS, OUTPUTS, SESSIONS, Session, one_by_one, several_at_once
 
 FORMAT = 1
 DESCRIPTION = "export.json"
@@ -60,7 +60,7 @@ class Encoder:
                 sizes, or of ``bytes`` of their files; of texts a list of ``str``; of tables a float32 array ``[N, C]``
                 of coded cells, or a list of mappings from column to number, date or text, ``None`` where missing.
             normalize: rows of length 1; else the features as the encoder gives them.
-            batch_size: most items that are computed at once.
+            batch_size: most items that are computed together; of texts fewer where they are long.
 
         Raises:
             Unusable: an item is none of these; names its position.
@@ -92,9 +92,11 @@ class Encoder:
         """
         widths = {"probabilities": [len(self.about.get("head", {}).get("classes", ()))], "novelty": []}
         found = [np.zeros((len(items), *widths.get(name, [self.dim])), np.float32) for name in outputs]
-        for positions, batch in self.batches(items, batch_size):
-            for out, computed in zip(found, self.session.run(batch, *outputs), strict=True):
-                out[positions] = computed
+        # A batch of pictures keeps all threads busy, and several at once would take several times its memory.
+        run = several_at_once if self.about["modality"] == "text" else one_by_one
+        for positions, computed in run(self.session, self.batches(items, batch_size), outputs):
+            for out, part in zip(found, computed, strict=True):
+                out[positions] = part
         return found
 
 

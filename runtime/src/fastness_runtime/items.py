@@ -18,6 +18,8 @@ from fastness_runtime.sessions import cores
 Positions = npt.NDArray[np.int64]
 Batches = Callable[[Any, int], Iterator[tuple[Positions, npt.NDArray[Any]]]]
 PADDING = -1
+_TOKENS = 256  # of a batch: then what flows between layers stays in a core's cache
+_EACH, _STEP = 32, 8  # tokens: shorter rows are as long as they are, longer ones multiples
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
@@ -80,13 +82,28 @@ def texts(folder: Path, about: Mapping[str, Any]) -> Batches:
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         if len(lengths) and not lengths.all():
             raise Unusable(f"item {int(lengths.argmin())}: no token of the vocabulary; leave it out")
-        for part in _in_parts(np.argsort(-lengths, kind="stable"), size):
-            batch = np.full((len(part), int(lengths[part].max())), PADDING, np.int32)
+        for part in _alike(lengths, size):
+            batch = np.full((len(part), _padded(int(lengths[part[0]]))), PADDING, np.int32)
             for row, position in enumerate(part):
                 batch[row, : lengths[position]] = tokens[position]
             yield part, batch
 
     return batches
+
+
+def _alike(lengths: Positions, size: int) -> Iterator[Positions]:
+    """Yield positions, the longest first, in parts of up to ``size`` that have few enough tokens for the caches."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        fit = max(1, _TOKENS // _padded(int(lengths[order[start]])))
+        yield order[start : start + min(size, fit)]
+        start += min(size, fit)
+
+
+def _padded(length: int) -> int:
+    """Return how long rows are made: a runtime makes itself ready for each shape, so long ones are not all distinct."""
+    return length if length <= _EACH else -(-length // _STEP) * _STEP
 
 
 def rows(folder: Path, about: Mapping[str, Any]) -> Batches:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 
 from fastness.core.errors import BadInput
-from fastness.delivery import rows
+from fastness.delivery import ranges, rows
 from fastness.delivery.convolutions import WAYS, Convolutions
 from fastness.delivery.convolutions import places as convolutions
 from fastness.delivery.forms import FORMS, Form, Source, Written
-from fastness.delivery.forms.openvino import convert
+from fastness.delivery.forms.openvino import converted, saved
 from fastness.delivery.parity import cosines
 from fastness.delivery.sensitivity import left_alone
 from fastness_runtime.sessions import OUTPUTS, SESSIONS
 
 _TRIED = 64  # items by which losses are measured
+_TOGETHER = 8  # items by which ranges are found
+_HEAD = r"head\..*"  # names of what `answering` puts behind a graph
 Narrow = Callable[[set[str]], onnx.ModelProto]
 
 
@@ -30,17 +32,33 @@ class Int8(Form):
     floor = 0.99
     calibrated = 256
 
+    @property
+    def bearable(self) -> float:
+        """What items that are tried may lose; others lose more."""
+        return (1 - self.floor) / 2
+
+
+@FORMS.register("onnx-int8")
+class Onnx(Int8):
+    """For ONNX Runtime."""
+
+    line = "products by row, tables and convolutions in int8, calibrated on your items; what is sensitive stays float32"
+
+    def write(self, source: Source, folder: Path) -> Written:
+        """Write the graph in 8 bits."""
+        graph, about = self.narrow(source)
+        return Written(_saved(source.with_head(graph), folder), about)
+
     def narrow(self, source: Source) -> tuple[onnx.ModelProto, dict[str, object]]:
         """Return the graph in 8 bits, and what is to be known of how it was made."""
         places = {**rows.places(source.graph.graph), **convolutions(source.graph.graph)}
         if not places:
             raise BadInput("--format int8: nothing in this network is a product with weights worth it; take onnx")
-        trial = _Trial(source)
+        trial = _Trial(source, self.runtime, _saved)
         ways = self._ways(source)
         losses = {way: trial.lost(make(set())) for way, make in ways.items()}
         way = min(losses, key=losses.__getitem__)
-        bearable = (1 - self.floor) / 2  # other items lose more than those that were tried
-        left = left_alone(places, lambda leave: trial.lost(ways[way](leave)), bearable)
+        left = left_alone(places, lambda leave: trial.lost(ways[way](leave)), self.bearable)
         return ways[way](set(left)), {"ranges": way, "left_alone": left, "of": len(places)}
 
     def _ways(self, source: Source) -> dict[str, Narrow]:
@@ -55,48 +73,47 @@ def _both(by: Convolutions) -> Narrow:
     return lambda leave: rows.in_eight_bits(by.in_eight_bits(leave), leave)
 
 
-@FORMS.register("onnx-int8")
-class Onnx(Int8):
-    """For ONNX Runtime."""
-
-    line = "products by row, tables and convolutions in int8, calibrated on your items; what is sensitive stays float32"
-
-    def write(self, source: Source, folder: Path) -> Written:
-        """Write the graph in 8 bits."""
-        graph, about = self.narrow(source)
-        onnx.save(source.with_head(graph), folder / "encoder.onnx")
-        return Written("encoder.onnx", about)
+def _saved(graph: onnx.ModelProto, folder: Path) -> str:
+    onnx.save(graph, folder / "encoder.onnx")
+    return "encoder.onnx"
 
 
 @FORMS.register("openvino-int8")
 class OpenVino(Int8):
-    """For OpenVINO."""
+    """For OpenVINO, which is faster with ranges that are fixed."""
 
-    line = "the same for OpenVINO; of texts"
+    line = "products and tables in int8 for OpenVINO, ranges from your items; what is sensitive stays; of texts"
     runtime = "openvino"
     modalities: ClassVar[tuple[str, ...]] = ("text",)
 
     def write(self, source: Source, folder: Path) -> Written:
-        """Convert the graph in 8 bits."""
-        graph, about = self.narrow(source)
-        return Written(convert(source.with_head(graph), folder), about)
+        """Find ranges, and what is left alone, without the head; write both."""
+        batches = [batch for _, batch in source.batches(_TOGETHER)]
+        narrow = ranges.in_eight_bits(converted(source.graph, folder), batches)
+        places = ranges.places(narrow)
+        trial = _Trial(source, self.runtime, saved)
+        left = left_alone(places, lambda leave: trial.lost(ranges.widened(narrow, leave)), self.bearable)
+        if left or source.head is not None:
+            whole = converted(source.with_head(source.graph), folder)
+            narrow = ranges.in_eight_bits(whole, batches, left, _HEAD)
+        return Written(saved(narrow, folder), {"ranges": "smoothed", "left_alone": left, "of": len(places)})
 
 
 class _Trial:
     """Measures what narrowing loses: one less the least cosine over a few items."""
 
-    def __init__(self, source: Source) -> None:
-        self._name = source.intake.name
+    def __init__(self, source: Source, runtime: str, save: Callable[[Any, Path], str]) -> None:
+        self._name, self._runtime, self._save = source.intake.name, runtime, save
         few = source.sample.select(range(min(_TRIED, len(source.sample))))
         self._batches = list(source.batches(16, few))
         self._vectors = few.vectors
 
-    def lost(self, graph: onnx.ModelProto) -> float:
+    def lost(self, graph: Any) -> float:
         found = np.zeros_like(self._vectors)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "encoder.onnx"
-            onnx.save(graph, path)
-            session = SESSIONS["onnxruntime"](path, self._name, None)
-        for positions, batch in self._batches:
-            (found[positions],) = session.run(batch, OUTPUTS[0])
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            session = SESSIONS[self._runtime](folder / self._save(graph, folder), self._name, None)
+            for positions, batch in self._batches:
+                (found[positions],) = session.run(batch, OUTPUTS[0])
+            del session  # before the file it reads
         return float(1 - cosines(found, self._vectors).min())

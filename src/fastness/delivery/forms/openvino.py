@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -21,17 +22,29 @@ class OpenVino(Form):
 
     def write(self, source: Source, folder: Path) -> Written:
         """Convert the graph; weights keep their 32 bits."""
-        return Written(convert(source.with_head(source.graph), folder))
+        return Written(saved(converted(source.with_head(source.graph), folder), folder))
 
 
-def convert(graph: onnx.ModelProto, folder: Path) -> str:
-    """Write OpenVINO's files of a graph into a folder and return the name of the one to load."""
+def converted(graph: onnx.ModelProto, folder: Path) -> Any:
+    """Return OpenVINO's model of a graph; the folder is for what lies between.
+
+    Raises:
+        BadInput: OpenVINO is not installed.
+    """
     try:
         import openvino
     except ImportError:
         raise BadInput("--format openvino: OpenVINO is not here; pip install 'fastness[openvino]'") from None
     between = folder / "between.onnx"
     onnx.save(graph, between)
-    openvino.save_model(openvino.convert_model(between), folder / "encoder.xml", compress_to_fp16=False)
+    model = openvino.convert_model(between)
     between.unlink()
+    return model
+
+
+def saved(model: Any, folder: Path) -> str:
+    """Write OpenVINO's files of a model into a folder and return the name of the one to load."""
+    import openvino
+
+    openvino.save_model(model, folder / "encoder.xml", compress_to_fp16=False)
     return "encoder.xml"
