@@ -63,7 +63,7 @@ class Questions:
 
     async def classify(self, asked: Asked) -> Response:
         """``/v1/classify``: the likeliest class of each item, or none."""
-        _, found = await self._answers(asked)
+        side, found = await self._answers(asked)
         results = [
             {
                 "label": None if abstained else label,
@@ -76,7 +76,7 @@ class Questions:
                 found.labels, found.probabilities, found.novelty, found.abstained, strict=True
             )
         ]
-        return answer({"results": results, **_by(_release(asked))})
+        return answer({"threshold": _head(side)["threshold"], "results": results, **_by(_release(asked))})
 
     async def anomaly(self, asked: Asked) -> Response:
         """``/v1/anomaly``: how unlike anything known each item is."""

@@ -43,7 +43,7 @@ def make_app(service: Service) -> FastAPI:
         taken = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in name]
         app.add_api_route(
             path,
-            doors.endpoint(path.partition("{")[0], scope, handler),
+            doors.endpoint(path.partition("{")[0], scope, handler, routine=True),
             methods=["GET"],
             summary=handler.__doc__,
             openapi_extra={"parameters": taken, "security": [{"key": []}]},
@@ -123,6 +123,7 @@ class About:
                 "form": first.encoder.about["form"],
                 "modality": first.modality,
                 "sides": {name: side.modality for name, side in release.sides.items() if name is not None},
+                "takes": [column["name"] for column in first.encoder.about.get("columns", ())],
                 "dim": first.encoder.dim,
                 "classes": heads[0]["classes"] if heads else None,
                 "collection": live.collection,

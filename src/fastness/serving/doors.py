@@ -89,13 +89,17 @@ class Doors:
         self._service = service
         self._under_way = 0
 
-    def endpoint(self, route: str, scope: str | None, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def endpoint(
+        self, route: str, scope: str | None, handler: Handler, routine: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that lets in, answers, and writes down.
 
         Args:
             route: what it is called in counters.
             scope: that a key must have; ``None``: any key will do.
             handler: answers.
+            routine: whether what goes well is counted, but not worth a line in the log: pages and scrapers that ask
+                every few seconds.
         """
         telemetry = self._service.telemetry
 
@@ -117,6 +121,8 @@ class Doors:
             telemetry.seconds.labels(route).observe(seconds)
             if asked.items and response.status_code == 200:
                 telemetry.items.labels(route).inc(asked.items)
+            if routine and response.status_code < 400:
+                return response
             telemetry.log(
                 "request",
                 id=number,

@@ -194,6 +194,8 @@ class Searching:
         index: Index = self._own.index
         try:
             return index.search(vectors, k, where)
+        except BadInput as error:
+            raise BadInput(str(error).removeprefix("--")) from None  # over HTTP it is a field, no option
         except Failure:  # a server that was started anew is asked anew
             self._opened.remove(index)
             del self._own.index
