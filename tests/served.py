@@ -341,11 +341,13 @@ class Clients:
     Attributes:
         answered: how many answers were right, by version.
         wrong: what was wrong with the others.
+        seconds: that right answers took.
     """
 
     def __init__(self, port: int, truth: Truth, number: int = 3, patient: bool = False) -> None:
         self.answered: dict[str, int] = {}
         self.wrong: list[str] = []
+        self.seconds: list[float] = []
         self._port, self._truth, self._patient = port, truth, patient
         self._lock, self._over = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._go, args=(i,), daemon=True) for i in range(number)]
@@ -371,6 +373,7 @@ class Clients:
             probe, turn = turn % len(self._truth.probes), turn + 1
             body = {"input": self._truth.probes[probe], "k": 3}
             path = "/v1/search" if turn % 2 else "/v1/embeddings"
+            began = time.perf_counter()
             try:
                 answer = ask(connection, path, body)
             except (OSError, http.client.HTTPException) as error:
@@ -386,6 +389,7 @@ class Clients:
             else:
                 with self._lock:
                     version = answer.json["version"]
+                    self.seconds.append(time.perf_counter() - began)
                     self.answered[version] = self.answered.get(version, 0) + 1
         connection.close()
 

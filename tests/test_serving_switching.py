@@ -5,32 +5,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
-import random
 import shutil
-import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 
-import fastness as fs
-from conftest import database, fork
+from conftest import database
 from fastness.registry import Registry
 from fastness.registry.reindex import rebuild
-from fastness.registry.tables import indexes, moves
+from fastness.serving.telemetry import Telemetry
 from fastness_runtime import signature
-from served import COLLECTION, YES, Clients, Made, Truth, listening, release, sentences, serving, spoiled, start, until
+from scenarios import SPEC, killed_rebuilds, killed_services, killed_writers, switches_under_load, to
+from served import COLLECTION, YES, Clients, Made, Truth, release, sentences, serving, spoiled, until
 
 SWITCHES = int(os.environ.get("FASTNESS_SWITCHES", "20"))
 KILLS = int(os.environ.get("FASTNESS_KILLS", "6"))
-SPEC = "words@production"
 
 
 @pytest.fixture(scope="module")
@@ -64,38 +61,12 @@ def registry(place: Path) -> Iterator[Registry]:
         yield opened
 
 
-def to(registry: Registry, number: int) -> None:
-    """Let the alias name a version."""
-    registry.promote(f"words@{number}", "production", why=YES, override=True)
-
-
 def test_switches_and_rollbacks_under_load_drop_and_mix_nothing(
-    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+    registry: Registry, truth: Truth, tmp_path: Path
 ) -> None:
-    lots = random.Random(1)
-    with serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service:
-        with Clients(service.port, truth) as clients:
-            now, switches, rollbacks = 1, 0, 0
-            while switches < SWITCHES or rollbacks < SWITCHES // 4:
-                if rollbacks < SWITCHES // 4 and switches > 1 and lots.random() < 0.25:
-                    wanted = registry.rollback("words", "production", why=YES).number
-                    rollbacks += 1
-                else:
-                    wanted = lots.choice([n for n in (1, 2, 3) if n != now])
-                    to(registry, wanted)
-                    switches += 1
-                about = service.until(lambda about, wanted=wanted: about["version"] == f"words@{wanted}")
-                assert about["index"] == truth.index[f"words@{wanted}"] and about["trouble"] is None
-                clients.progress()
-                now = wanted
-        assert clients.wrong == []
-        assert set(clients.answered) == set(truth.vectors) and sum(clients.answered.values()) > 5 * SWITCHES
-        assert service.metric("fastness_switches_total", result="done") == 1 + switches + rollbacks
-        assert service.metric("fastness_serving") == 1 and service.metric("fastness_behind") == 0
-        assert service.metric("fastness_requests_total", status="503") == 0
-    told = [line for line in service.lines if line["event"] == "request" and line["route"].startswith("/v1/")]
-    assert {line["status"] for line in told} == {200}
-    assert all(truth.index[line["version"]] == line["index"] for line in told)
+    done = switches_under_load(registry, truth, tmp_path / "log", SWITCHES, SWITCHES // 4)
+    assert done.wrong == [] and done.broken == []
+    assert set(done.answered) == set(truth.vectors) and sum(done.answered.values()) > 5 * SWITCHES
 
 
 def threads(service: Any) -> int:
@@ -104,9 +75,14 @@ def threads(service: Any) -> int:
 
 
 def opened(service: Any, name: str) -> int:
-    """Return how many files whose path has a name in it a process has open or mapped."""
-    places = [path for path in Path(f"/proc/{service.process.pid}/fd").iterdir() if path.exists()]
-    return sum(name in str(path.readlink()) for path in places)
+    """Return how many files whose path has a name in it a process has open."""
+    found = 0
+    for path in Path(f"/proc/{service.process.pid}/fd").iterdir():
+        try:
+            found += name in str(path.readlink())
+        except FileNotFoundError:
+            continue  # closed just now
+    return found
 
 
 def test_nothing_is_left_of_what_served(registry: Registry, place: Path, truth: Truth, tmp_path: Path) -> None:
@@ -122,6 +98,42 @@ def test_nothing_is_left_of_what_served(registry: Registry, place: Path, truth: 
     least = [min(column) for column in zip(*seen[:6], strict=True)]
     most = [max(column) for column in zip(*seen[-10:], strict=True)]
     assert most[0] <= least[0] + 8 and most[1] <= 2 * max(12, least[1]), seen
+
+
+def test_a_request_keeps_its_release_and_nothing_else_does(registry: Registry, truth: Truth) -> None:
+    from fastness.serving.release import Release
+    from fastness.serving.service import Service, Settings
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Release) for thing in gc.get_objects())
+
+    async def main() -> list[int]:
+        service, counted = Service(registry, Settings("words", "production", COLLECTION), Telemetry(None)), []
+        for watch in await service.start():
+            watch.cancel()
+        live = service.live
+        for turn in range(30):
+            with live.held() as old:
+                to(registry, 1 + (turn + 1) % 3)
+                await live.look()
+                assert live.now is not None and live.now is not old and alive() == 2
+                found = await old.side("text", None).embed(truth.probes, 60)  # as if nothing had happened
+                np.testing.assert_allclose(found, truth.vectors[old.version], atol=1e-5)
+                assert old.search is not None
+                hits = await asyncio.to_thread(old.search.find, found, 3, None)
+                assert [[hit.id for hit in row] for row in hits] == truth.nearest[old.version]
+                assert old.index == truth.index[old.version]
+            while live._closing:
+                await asyncio.sleep(0.01)
+            del old
+            assert alive() == 1
+            counted.append(threading.active_count())
+        await service.stop([])
+        return counted
+
+    counted = asyncio.run(main())
+    assert alive() == 0 and max(counted[-10:]) <= max(counted[:10]), counted
 
 
 Spoil = Callable[[Registry, Path, Path], Callable[[], object]]
@@ -336,106 +348,24 @@ def test_a_postgresql_that_stops_is_waited_for(words: list[Made], tmp_path: Path
 
 
 def test_a_killed_service_serves_what_the_alias_names_when_it_comes_back(
-    registry: Registry, place: Path, truth: Truth, tmp_path: Path
+    registry: Registry, truth: Truth, tmp_path: Path
 ) -> None:
-    lots, now = random.Random(2), 1
-    service = listening(start(SPEC, place, tmp_path / "log", "--collection", COLLECTION))
-    port = service.port
-    with Clients(port, truth, 2, patient=True) as clients:
-        for turn in range(KILLS):
-            now = lots.choice([n for n in (1, 2, 3) if n != now])
-            to(registry, now)
-            time.sleep(lots.random() * 0.3)  # somewhere in or about a switch
-            assert service.kill() == -signal.SIGKILL
-            service = listening(start(SPEC, place, tmp_path / f"log{turn}", "--collection", COLLECTION, port=port))
-            about = service.about()
-            assert (about["version"], about["index"]) == (f"words@{now}", truth.index[f"words@{now}"])
-            clients.progress(2)
-    assert clients.wrong == []
-    assert service.kill(signal.SIGTERM) == 0
-
-
-def _rebuild(place: str, spec: str, data: str, columns: dict[str, str]) -> None:
-    with Registry(place) as registry:
-        rebuild(registry, spec, data, collection=COLLECTION, previews=True, **columns)
+    done = killed_services(registry, truth, tmp_path / "log", KILLS)
+    assert done.wrong == [] and done.broken == []
 
 
 def test_a_killed_rebuild_disturbs_nothing_that_serves(
-    registry: Registry, place: Path, words: list[Made], truth: Truth, tmp_path: Path
+    registry: Registry, words: list[Made], truth: Truth, tmp_path: Path
 ) -> None:
-    lots, base = random.Random(3), words[0].data.read_text()
-    with (
-        serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service,
-        Clients(service.port, truth, 1) as clients,
-    ):
-        for turn in range(KILLS):
-            data = tmp_path / "more.csv"
-            data.write_text(base + "".join(f"\nred wine {turn} {i},red,{i}" for i in range(2000)))
-            process = fork(_rebuild, str(place), "words@2", str(data), words[0].columns)
-            time.sleep(lots.random() * 1.5)
-            process.kill()
-            process.join()
-            assert service.about()["index"] == truth.index["words@1"]
-        before = registry.now_at("words", "production")
-        clients.progress()
-    assert clients.wrong == [] and before == 1
-    made = rebuild(registry, "words@2", data, collection=COLLECTION, previews=True, **words[0].columns)
-    assert made.items == 2240
-    with registry.database.reading() as connection:
-        rows = connection.execute(sa.select(indexes)).all()
-    for row in rows:  # what is written down is whole, whenever who wrote it was killed
-        with fs.Index.open(place / row.address) as index:
-            assert len(index) == row.items
+    done = killed_rebuilds(registry, words[0], truth, tmp_path / "log", KILLS)
+    assert done.wrong == [] and done.broken == [] and set(done.answered) == {"words@1"}
 
 
-def _promote_for_ever(place: str, folder: str, seed: int) -> None:
-    lots = random.Random(seed)
-    with Registry(place) as registry:
-        for turn in range(10_000):
-            copy = Path(folder) / f"bundle-{seed}-{turn}"
-            shutil.copytree(Path(folder) / "bundle", copy)
-            (copy / "card.md").write_text(f"{seed} {turn}")
-            version = registry.add(copy, "words")
-            to(registry, version.number)
-            if lots.random() < 0.3:
-                registry.rollback("words", "production", why=YES)
-
-
-def test_a_killed_promoter_never_leaves_an_alias_at_what_does_not_load(
-    registry: Registry, place: Path, words: list[Made], tmp_path: Path
+def test_a_killed_writer_loses_nothing_and_leaves_the_alias_at_what_loads(
+    registry: Registry, words: list[Made], tmp_path: Path
 ) -> None:
-    shutil.copytree(words[0].bundle, tmp_path / "bundle")
-    lots, over, trouble = random.Random(4), threading.Event(), set()
-    with serving(SPEC, place, tmp_path / "log") as service:
-
-        def watch() -> None:
-            while not over.is_set():
-                about = service.about()
-                if about["trouble"]:
-                    trouble.add(about["trouble"])
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            for seed in range(KILLS):
-                process = fork(_promote_for_ever, str(place), str(tmp_path), seed)
-                before = len(registry.log())
-                until(lambda before=before: len(registry.log()) > before)
-                time.sleep(lots.random() * 0.3)
-                process.kill()
-                process.join()
-            now = registry.now_at("words", "production")
-            service.until(lambda about: about["version"] == f"words@{now}")
-        finally:
-            over.set()
-            watcher.join()
-    assert trouble == set()
-    with registry.database.reading() as connection:
-        named = connection.execute(sa.select(moves.c.number).distinct()).scalars().all()
-    assert len(named) > 3
-    for number in named:
-        folder = registry.pull(f"words@{number}", tmp_path / f"pulled-{number}")
-        assert fs.load(folder).id == words[(number - 1) if number < 4 else 0].encoder.about["bundle"]
+    done = killed_writers(registry, words[0], tmp_path / "log", KILLS)
+    assert done.broken == [] and done.times["acknowledged"] > 0
 
 
 def test_a_service_on_postgresql_follows_its_alias(words: list[Made], server: str, tmp_path: Path) -> None:
