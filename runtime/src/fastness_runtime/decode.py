@@ -53,6 +53,17 @@ def decode(payload: bytes | npt.NDArray[Any], wanted: int | None = None) -> Pixe
             raise DamagedItem(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
 
 
+def declared(payload: bytes) -> int:
+    """Return how many pixels an encoded picture says that it has, without decoding it; 0 if it says nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(payload)) as image:
+                return int(image.width * image.height)
+        except Exception:  # noqa: BLE001 - as above; `decode` says what is wrong with it
+            return 0
+
+
 def _decode_bytes(payload: bytes, wanted: int | None) -> Pixels:
     with Image.open(io.BytesIO(payload)) as image:
         width, height = image.size

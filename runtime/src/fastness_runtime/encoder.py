@@ -100,12 +100,13 @@ class Encoder:
         return found
 
 
-def load(folder: str | Path, *, threads: int | None = None, key: signature.Keys = None) -> Encoder:
+def load(folder: str | Path, *, threads: int | None = None, calls: int = 1, key: signature.Keys = None) -> Encoder:
     """Load an export.
 
     Args:
         folder: with ``export.json`` and the files that it names.
         threads: that compute; default: as many as there are cores for this process.
+        calls: that are made at once, from as many threads of the caller's, each computed by ``threads``.
         key: files of public keys, of which one must have signed the export; default: those that the environment trusts
             (``FASTNESS_TRUSTED_KEYS``); an empty list for none.
 
@@ -118,7 +119,7 @@ def load(folder: str | Path, *, threads: int | None = None, key: signature.Keys 
         signature.verify(folder, trusted)
     about = described(folder)
     try:
-        session = SESSIONS[about["runtime"]](folder / about["graph"], about["input"]["name"], threads)
+        session = SESSIONS[about["runtime"]](folder / about["graph"], about["input"]["name"], threads, calls)
         return Encoder(folder, about, session, INTAKES[about["modality"]](folder, about))
     except (KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"{folder / DESCRIPTION}: describes no export ({type(error).__name__}: {error})") from None

@@ -66,29 +66,44 @@ def _decoded(item: bytes, position: int) -> npt.NDArray[np.uint8]:
         raise Unusable(f"item {position}: {error}; leave it out or mend it") from None
 
 
-def texts(folder: Path, about: Mapping[str, Any]) -> Batches:
+class Texts:
     """Tokens int32 ``[B, L]``, -1 behind the end; texts of like length go together, long ones fewer at a time."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise Unusable(f"{folder}: takes texts; pip install fastness-runtime[text]") from None
-    tokenizer: Any = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
 
-    def batches(items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
-        for position, text in enumerate(items):
-            if not isinstance(text, str) or not text.strip():
-                raise Unusable(f"item {position}: {type(text).__name__} without words; give a text")
-        tokens = [found.ids for found in tokenizer.encode_batch_fast(list(items))]
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise Unusable(f"{folder}: takes texts; pip install fastness-runtime[text]") from None
+        self._tokenizer: Any = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+
+    def __call__(self, items: Any, size: int) -> Iterator[tuple[Positions, npt.NDArray[Any]]]:
+        """Yield batches of texts, or of what `tokens` made of them."""
+        tokens = items if len(items) and isinstance(items[0], Tokens) else self.tokens(items)
         lengths = np.array([len(ids) for ids in tokens], np.int64)
-        if len(lengths) and not lengths.all():
-            raise Unusable(f"item {int(lengths.argmin())}: no token of the vocabulary; leave it out")
         for part in _alike(lengths, size):
             batch = np.full((len(part), _padded(int(lengths[part[0]]))), PADDING, np.int32)
             for row, position in enumerate(part):
                 batch[row, : lengths[position]] = tokens[position]
             yield part, batch
 
-    return batches
+    def tokens(self, items: Any) -> list[Tokens]:
+        """Return the tokens of each text.
+
+        Raises:
+            Unusable: a text has none; names its position.
+        """
+        for position, text in enumerate(items):
+            if not isinstance(text, str) or not text.strip():
+                raise Unusable(f"item {position}: {type(text).__name__} without words; give a text")
+        found = [Tokens(encoded.ids) for encoded in self._tokenizer.encode_batch_fast(list(items))]
+        for position, ids in enumerate(found):
+            if not ids:
+                raise Unusable(f"item {position}: no token of the vocabulary; leave it out")
+        return found
+
+
+class Tokens(list[int]):
+    """A text's tokens."""
 
 
 def _alike(lengths: Positions, size: int) -> Iterator[Positions]:
@@ -160,5 +175,5 @@ def _in_parts(positions: Sequence[int] | Positions, size: int) -> Iterator[Posit
         yield np.asarray(positions[start : start + size], np.int64)
 
 
-INTAKES: dict[str, Callable[[Path, Mapping[str, Any]], Batches]] = {"image": pictures, "text": texts, "table": rows}
-"""By modality; adding one is a function and a line here."""
+INTAKES: dict[str, Callable[[Path, Mapping[str, Any]], Batches]] = {"image": pictures, "text": Texts, "table": rows}
+"""By modality; adding one is a function, or a class, and a line here."""

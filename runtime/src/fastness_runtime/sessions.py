@@ -82,10 +82,10 @@ def several_at_once(
 class OnnxRuntime:
     """ONNX Runtime on the processor."""
 
-    def __init__(self, graph: Path, wanted: str, threads: int | None) -> None:
+    def __init__(self, graph: Path, wanted: str, threads: int | None, calls: int = 1) -> None:
         self.threads = threads or cores()
         self._graph, self._name = graph, wanted
-        self._session = self._made(self.threads)
+        self._session = self._made(self.threads)  # which several may call at once in any case
 
     def _made(self, threads: int) -> Any:
         import onnxruntime
@@ -112,19 +112,19 @@ class OnnxRuntime:
 class OpenVino:
     """OpenVINO on the processor; in bfloat16 where the hardware has it, unless the graph says otherwise."""
 
-    def __init__(self, graph: Path, wanted: str, threads: int | None) -> None:
+    def __init__(self, graph: Path, wanted: str, threads: int | None, calls: int = 1) -> None:
         self.threads = threads or cores()
         self._graph, self._name = graph, wanted
-        self._run = self._made(1)
+        self._run = self._made(self.threads * calls, calls)
 
-    def _made(self, streams: int) -> Run:
+    def _made(self, threads: int, streams: int) -> Run:
         """Return what runs the graph, several times at once if it is called so."""
         try:
             import openvino
         except ImportError:
             raise Unusable(f"{self._graph}: wants OpenVINO; pip install fastness-runtime[openvino]") from None
         config = {
-            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,  # several processes would all take the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES,
@@ -151,7 +151,7 @@ class OpenVino:
     @cached_property
     def alone(self) -> Run:
         """See `Session.alone`; made when it is first wanted."""
-        return self._made(self.threads)
+        return self._made(self.threads, self.threads)
 
 
 def cores() -> int:
@@ -159,5 +159,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-SESSIONS: dict[str, Callable[[Path, str, int | None], Session]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
-"""By name; adding one is a class and a line here."""
+SESSIONS: dict[str, Callable[..., Session]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
+"""By name: makes one of a graph's file, the name of its input, threads, and calls at once.
+
+Adding one is a class and a line here.
+"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,11 +13,16 @@ from fastapi import Response
 
 from fastness.core.errors import BadInput
 from fastness.index import Hit
+from fastness.serving.batching import Overloaded
 from fastness.serving.doors import Asked, Refusal, answer
 from fastness.serving.release import Floats, Release, Searching, Side
 from fastness.serving.service import Service
-from fastness.serving.wanted import Embeddings, Search, Wanted, modality_of, read, ready
+from fastness.serving.wanted import Embeddings, Item, Search, Wanted, modality_of, pictures, read
 from fastness_runtime import Answers
+from fastness_runtime.items import Tokens
+
+_SHORT = 4000  # characters whose tokens are found at once
+_REQUESTS = 2  # as large as may be whose pictures are in memory at once
 
 
 class Questions:
@@ -45,7 +51,8 @@ class Questions:
             }
             for place, row in enumerate(shown)
         ]
-        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        tokens = sum(len(item) for item in items if isinstance(item, Tokens))
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         release = _release(asked)
         return answer({"object": "list", "data": data, "model": release.version, "usage": usage, **_by(release)})
 
@@ -100,7 +107,28 @@ class Questions:
         side = _release(asked).side(modality, wanted.side)
         asked.items = len(wanted.items)
         self._service.guard.spend(asked.key, asked.items)
-        return side, await ready(wanted.items, modality, self._service.decoders)
+        return side, await self._ready(asked, side, wanted.items)
+
+    async def _ready(self, asked: Asked, side: Side, items: list[Item]) -> list[Any]:
+        """Return items as the runtime takes them; what takes long is done beside the loop that answers others."""
+        if side.modality == "image":
+            return await pictures(items, self._service.decoders, partial(self._allow, asked))
+        if side.modality == "table":
+            return list(items)
+        texts = [item for item in items if isinstance(item, str)]
+        if sum(map(len, texts)) <= _SHORT:
+            return list(side.tokens(texts))
+        return list(await asyncio.get_running_loop().run_in_executor(self._service.decoders, side.tokens, texts))
+
+    def _allow(self, asked: Asked, pixels: int) -> None:
+        """Take so many pixels for a request, which gives them back when it is answered."""
+        most = self._service.settings.most_pixels
+        if pixels > most:
+            raise BadInput(f"input: pictures of {pixels:,} pixels in all; at most {most:,} in a request")
+        if self._service.pixels + pixels > _REQUESTS * most:
+            raise Overloaded("pixels", 1.0)
+        self._service.pixels += pixels
+        asked.pixels = pixels
 
     async def _found(self, searching: Searching, vectors: Floats, wanted: Search) -> list[list[Hit]]:
         loop = asyncio.get_running_loop()

@@ -37,6 +37,7 @@ _KINDS = {
 _WHY = {
     "queue": "what waits would take too long",
     "deadline": "it could not be done in time",
+    "pixels": "too many pictures are in memory",
     "requests": "too many requests are under way",
 }
 _numbers = itertools.count(int.from_bytes(os.urandom(6)))
@@ -65,6 +66,7 @@ class Asked:
         timeout: seconds that its answer may take.
         release: what answers it.
         items: how many it asks about, once that is known.
+        pixels: of its pictures, which are in memory.
     """
 
     request: Request
@@ -73,6 +75,7 @@ class Asked:
     timeout: float
     release: Release | None = None
     items: int = 0
+    pixels: int = 0
 
 
 Handler = Callable[[Asked], Awaitable[Response]]
@@ -111,6 +114,7 @@ class Doors:
                 response = await self._answer(asked, scope, handler)
             finally:
                 self._under_way -= 1
+                self._service.pixels -= asked.pixels
             seconds = time.perf_counter() - started
             headers, release = response.headers, asked.release
             headers["X-Request-Id"] = number
@@ -169,7 +173,7 @@ class Doors:
 
     def _overloaded(self, error: Overloaded) -> Response:
         self._service.telemetry.refused.labels(error.reason).inc()
-        return refused(503, f"too much to do ({_WHY[error.reason]}); try again", error.after)
+        return refused(503, f"too much to do ({_WHY[error.reason]}); try again", max(error.after, 1.0))
 
 
 def refused(status: int, said: str, after: float | None = None) -> Response:

@@ -25,6 +25,7 @@ from fastness.serving.forms import chosen
 from fastness_runtime import Encoder, Unusable, signature
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import described
+from fastness_runtime.items import Texts, Tokens
 from fastness_runtime.sessions import ANSWERS, OUTPUTS
 
 SAMPLE, PARITY = "sample.npz", "parity.json"
@@ -53,7 +54,7 @@ class Side:
     """An export at work: of a version with one kind of item the only one, else one of several."""
 
     def __init__(self, folder: Path, power: Power, limits: Limits, seen: Seen) -> None:
-        self.encoder = load_export(folder, threads=power.threads, key=())
+        self.encoder = load_export(folder, threads=power.threads, calls=power.workers, key=())
         _prove(self.encoder, folder)
         self.batcher = Batcher(self._computed, work_of, limits, power.workers, seen)
 
@@ -67,6 +68,18 @@ class Side:
         """What is known of the head in the graph, if there is one."""
         found: Mapping[str, Any] | None = self.encoder.about.get("head")
         return found
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of each text.
+
+        Raises:
+            BadInput: a text has none; names its position.
+        """
+        assert isinstance(self.encoder.batches, Texts)
+        try:
+            return self.encoder.batches.tokens(texts)
+        except Unusable as error:
+            raise BadInput(str(error)) from None
 
     async def embed(self, items: Sequence[Any], timeout: float) -> Floats:
         """Return embeddings float32 ``[N, dim]``, length 1; see `Batcher.run`."""
@@ -217,8 +230,8 @@ _SAID = {"image": "pictures as data URLs", "text": "texts", "table": "rows as ob
 
 
 def work_of(item: Any) -> float:
-    """Return about how much work an item is: pieces of words of a text, and of anything else its share of a batch."""
-    return len(item) / 4 + 2 if isinstance(item, str) else 1.0
+    """Return about how much work an item is: a text's tokens, and of anything else its share of a batch."""
+    return float(len(item)) if isinstance(item, Tokens) else 1.0
 
 
 def _verify(folder: Path) -> None:

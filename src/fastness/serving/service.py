@@ -32,6 +32,7 @@ class Settings:
         timeout: seconds after which a request is given up; it may ask for less.
         most_items: in a request.
         most_bytes: of a request.
+        most_pixels: of the pictures in a request; twice as many are in memory at once.
         most_requests: under way at once.
         poll: seconds between two looks at the registry.
     """
@@ -46,6 +47,7 @@ class Settings:
     timeout: float = 10.0
     most_items: int = 512
     most_bytes: int = 16 << 20
+    most_pixels: int = 64_000_000
     most_requests: int = 1024
     poll: float = 1.0
 
@@ -71,6 +73,7 @@ class Service:
             seen=self.telemetry.batch,
         )
         self.live = Live(registry, settings.name, settings.alias, settings.collection, load, self.guard, self.telemetry)
+        self.pixels = 0  # of pictures that are in memory
         self.decoders = ThreadPoolExecutor(cores(), "decode")
 
     async def start(self) -> list[asyncio.Task[None]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastness.core.errors import BadInput
-from fastness_runtime.decode import DamagedItem, decode
+from fastness_runtime.decode import DamagedItem, declared, decode
 
 Row = dict[str, str | float | int | bool | None]
 Item = str | Row
@@ -92,31 +93,35 @@ def _modality(item: Item) -> str:
     return "image" if item[: len(PICTURE)].lower() == PICTURE else "text"
 
 
-async def ready(items: list[Item], modality: str, pool: Executor) -> list[Any]:
-    """Return items as the runtime takes them: pictures as uint8 ``[H, W, 3]``, decoded on a pool's threads.
+async def pictures(items: list[Item], pool: Executor, allow: Callable[[int], None]) -> list[Any]:
+    """Return pictures as uint8 ``[H, W, 3]``, decoded on a pool's threads.
+
+    Args:
+        items: data URLs.
+        pool: whose threads decode.
+        allow: asked before anything is decoded whether there is room for so many pixels; raises if not.
 
     Raises:
         BadInput: an item is damaged; names its position.
     """
-    if modality == "text":
-        for position, text in enumerate(items):
-            assert isinstance(text, str)
-            if not text.strip():
-                raise BadInput(f"item {position}: a text without words; leave it out")
-    if modality != "image":
-        return list(items)
+    files = [_file(str(item), position) for position, item in enumerate(items)]
+    allow(sum(map(declared, files)))
     loop = asyncio.get_running_loop()
-    return await asyncio.gather(*(loop.run_in_executor(pool, _picture, item, i) for i, item in enumerate(items)))
+    return await asyncio.gather(*(loop.run_in_executor(pool, _picture, file, i) for i, file in enumerate(files)))
 
 
-def _picture(url: Item, position: int) -> Any:
-    assert isinstance(url, str)
+def _file(url: str, position: int) -> bytes:
     head, comma, data = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise BadInput(f"item {position}: a picture is given as data:image/jpeg;base64,…")
     try:
-        if not comma or not head.endswith(";base64"):
-            raise BadInput(f"item {position}: a picture is given as data:image/jpeg;base64,…")
-        return decode(base64.b64decode(data, validate=True))
+        return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadInput(f"item {position}: its base64 is none ({error})") from None
+
+
+def _picture(file: bytes, position: int) -> Any:
+    try:
+        return decode(file)
     except DamagedItem as error:
         raise BadInput(f"item {position}: {error}; leave it out or mend it") from None
