@@ -22,6 +22,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds after which a request is given up.")] = 10,
     max_items: Annotated[int, typer.Option(min=1, help="Items in a request.")] = 512,
     max_mb: Annotated[float, typer.Option(min=0.01, help="Size of a request.")] = 16,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of all pictures in a request.")] = 64,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the registry.")] = 1,
     open: Annotated[bool, typer.Option("--open", help="Answer without keys, whoever asks.")] = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON a request, on stderr.")] = True,
@@ -47,5 +48,6 @@ def serve(
         timeout=timeout,
         most_items=max_items,
         most_bytes=int(max_mb * (1 << 20)),
+        most_pixels=int(max_megapixels * 1e6),
         poll=poll,
     )
