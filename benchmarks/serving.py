@@ -246,7 +246,7 @@ def load(*given: Any) -> dict[str, Any]:
 
 def kept(name: str, code: str, measure: Callable[[], Any]) -> Any:
     """Return what was measured; a finished measurement is kept until its code changes."""
-    path = FOLDER / "kept" / f"{name}-{code}.json"
+    path = FOLDER / "kept" / f"{name.replace(', ', '-').replace(' ', '-')}-{code}.json"
     if not path.exists():
         write_json(path, measure())
     return json.loads(path.read_text())
