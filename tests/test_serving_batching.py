@@ -216,6 +216,38 @@ def test_a_batch_lasts_no_longer_than_it_may_by_what_is_known() -> None:
     assert compute.computed == [1.0, 1.0, 5.0, 3.0, 30.0, 1.0]  # none is passed over for being large
 
 
+def sizes_of_batches(observed: list[tuple[float, float]], items: int) -> list[int]:
+    """Return how many of so many items are taken at a time, of which batches have lasted so long."""
+    compute = Computing()
+
+    async def main() -> None:
+        first = await held(compute, batcher)
+        asked = [asyncio.create_task(batcher.run([2.0], ("novelty",), 1e6)) for _ in range(items)]
+        await asyncio.sleep(0)
+        with batcher._change:
+            for work, seconds in observed * 100:
+                batcher._latency.observe(work, seconds)
+            batcher._latency.observe = lambda work, seconds: None  # what they last here is of no interest
+        compute.open.set()
+        await asyncio.gather(first, *asked)
+
+    with batching(compute, Limits(64, 0.02, 1e6)) as batcher:
+        asyncio.run(main())
+    return [len(batch) for batch in compute.batches[1:]]
+
+
+def test_batches_are_worth_what_any_batch_costs() -> None:
+    # Of 30 ms that any batch costs and 1 ms an item: it is made as large as costs 30 ms more, though it may last 20.
+    assert sizes_of_batches([(1.0, 0.031), (40.0, 0.070)], 90)[0] in (29, 30)
+    # Of 5 ms and 1 ms: what fits into 20.
+    assert sizes_of_batches([(1.0, 0.006), (10.0, 0.015)], 90)[0] in (14, 15)
+
+
+def test_where_not_two_items_fit_several_are_tried_now_and_then() -> None:
+    sizes = sizes_of_batches([(1.0, 0.03)], 40)  # nobody knows yet what two would take
+    assert set(sizes) == {1, 4} and sizes.count(4) == sum(sizes) // 11
+
+
 @given(st.lists(st.lists(st.integers(-1, 30), min_size=1, max_size=40), min_size=1, max_size=6), st.integers(1, 20))
 def test_what_is_refused_fails_its_own_request_alone(asked: list[list[int]], rows: int) -> None:
     compute = Computing()
@@ -337,8 +369,8 @@ def test_the_line_is_least_squares_with_weights(observed: list[tuple[float, floa
         line.observe(work, seconds)
     work, seconds = (np.array(column) for column in zip(*observed, strict=True))
     weight = 0.98 ** np.arange(len(work))[::-1]
-    # An observation more, of no work and no time, of a hundredth of the weight of all: it alone pulls on the base.
-    design = np.r_[np.c_[np.ones_like(work), work] * np.sqrt(weight)[:, None], [[np.sqrt(0.01 * weight.sum()), 0.0]]]
+    # An observation more, of no work and no time, of little of the weight of all: it alone pulls on the base.
+    design = np.r_[np.c_[np.ones_like(work), work] * np.sqrt(weight)[:, None], [[np.sqrt(0.0005 * weight.sum()), 0.0]]]
     base, each = np.linalg.lstsq(design, np.r_[seconds * np.sqrt(weight), 0.0], rcond=None)[0]
     if base <= 0:
         base, each = 0.0, (weight * work * seconds).sum() / (weight * work**2).sum()

@@ -19,6 +19,8 @@ from fastness_runtime import Unusable
 Arrays = list[np.ndarray[Any, Any]]
 Compute = Callable[[list[Any], tuple[str, ...]], Sequence[np.ndarray[Any, Any]]]
 
+_TRY = 8  # of so many batches of lone items one is of several
+
 
 class Overloaded(Exception):
     """There is more to do than can be done in time.
@@ -39,7 +41,8 @@ class Limits:
 
     Attributes:
         rows: most items in a batch.
-        batch: seconds that a batch may last, by the line of its latency; one item is always taken.
+        batch: seconds that a batch may last, by the line of its latency; as many items as cost what a batch costs by
+            itself are always taken, and one at least.
         wait: seconds that an item may have to wait for a batch.
     """
 
@@ -97,6 +100,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._waiting = self._running = 0.0  # work that is in no batch yet, and in those that are computed
         self._closed = False
+        self._lone = 0  # batches of which not two items fit
         self._change = threading.Condition()
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for thread in self._threads:
@@ -147,7 +151,7 @@ class Batcher:
     def _expected(self, more: float) -> float:
         """Return the seconds that what is there and some more work will take."""
         work = self._waiting + self._running / 2 + more  # of what is being computed half is done, on average
-        return self._latency.each * work / self._workers + (self._latency.base if work else 0.0)
+        return self._latency.pace * work / self._workers
 
     def _serve(self) -> None:
         while True:
@@ -172,7 +176,7 @@ class Batcher:
         for job in [job for job in self._jobs if job.deadline < now or job.done.cancelled()]:
             self._drop(job)
             _finish(job, Overloaded("deadline", self._expected(0.0)))
-        within = self._latency.work_within(self._limits.batch)
+        within = self._within()
         starts: dict[_Job, int] = {}
         for number, job in enumerate(self._turns()):
             cost = job.works[job.taken]
@@ -186,6 +190,19 @@ class Batcher:
             if job.taken == len(job.items):
                 self._jobs.remove(job)
         return [(job, range(start, job.taken)) for job, start in starts.items()]
+
+    def _within(self) -> float:
+        """Return how much work is to be in the next batch: what fits, but no less than costs what any batch costs.
+
+        Where not even one item fits, lone ones would never tell what several cost; so now and then several are taken.
+        """
+        fits = self._latency.work_within(self._limits.batch)
+        least = max(fits, self._latency.base / self._latency.each)
+        first = self._jobs[0].works[self._jobs[0].taken] if self._jobs else 0.0
+        if fits >= 2 * first:
+            return least
+        self._lone += 1
+        return least if self._lone % _TRY else max(least, 4 * first)
 
     def _turns(self) -> Iterator[_Job]:
         """Yield the job whose next item is to be taken: a share of each job, then what is left, the oldest first."""

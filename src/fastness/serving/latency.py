@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _FORGET = 0.98  # what an observation weighs after the next one: about the last fifty count
-_STRAIGHT = 0.01  # pull of the line through nothing, of the weight of all: decides where all batches are alike
+_STRAIGHT = 0.0005  # pull of the line through nothing, of the weight of all: decides where all batches are alike
 
 
 class Latency:
@@ -30,6 +30,11 @@ class Latency:
         self.base = max(0.0, (self._s * self._ww - self._w * self._ws) / over)
         slope = (weight * self._ws - self._w * self._s) / over
         self.each = max(1e-9, slope if self.base else self._ws / self._ww)
+
+    @property
+    def pace(self) -> float:
+        """Seconds for each unit of work in batches as they have been, with what these cost by themselves."""
+        return self._s / self._w if self._w else self.each
 
     def seconds(self, work: float) -> float:
         """Return how long a batch of so much work is likely to take."""
