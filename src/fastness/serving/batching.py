@@ -112,6 +112,11 @@ class Batcher:
         with self._change:
             return self._expected(0.0)
 
+    def refusal(self) -> Overloaded | None:
+        """Return why nothing more is taken now: more is waiting than is borne."""
+        expected = self.waiting
+        return Overloaded("queue", expected - self._limits.wait / 2) if expected > self._limits.wait else None
+
     async def run(self, items: Sequence[Any], outputs: tuple[str, ...], timeout: float) -> Arrays:
         """Compute items: an array an output, row i of item i.
 
@@ -131,8 +136,8 @@ class Batcher:
         with self._change:
             if self._closed:
                 raise Failure("this version serves no more; ask again")
-            if (expected := self._expected(0.0)) > self._limits.wait:
-                raise Overloaded("queue", expected - self._limits.wait / 2)
+            if refusal := self.refusal():
+                raise refusal
             if (expected := self._expected(sum(works))) > timeout:
                 raise Overloaded("deadline", expected)
             self._jobs.append(job)

@@ -93,7 +93,7 @@ class Doors:
         self._under_way = 0
 
     def endpoint(
-        self, route: str, scope: str | None, handler: Handler, routine: bool = False
+        self, route: str, scope: str | None, handler: Handler, asks: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that lets in, answers, and writes down.
 
@@ -101,8 +101,8 @@ class Doors:
             route: what it is called in counters.
             scope: that a key must have; ``None``: any key will do.
             handler: answers.
-            routine: whether what goes well is counted, but not worth a line in the log: pages and scrapers that ask
-                every few seconds.
+            asks: whether something is to be computed. It is refused unread when too much waits; and what does not ask,
+                pages and scrapers every few seconds, is worth a line in the log only if it goes wrong.
         """
         telemetry = self._service.telemetry
 
@@ -111,7 +111,7 @@ class Doors:
             asked = Asked(request, None, b"", self._service.settings.timeout)
             self._under_way += 1
             try:
-                response = await self._answer(asked, scope, handler)
+                response = await self._answer(asked, scope, handler, asks)
             finally:
                 self._under_way -= 1
                 self._service.pixels -= asked.pixels
@@ -125,7 +125,7 @@ class Doors:
             telemetry.seconds.labels(route).observe(seconds)
             if asked.items and response.status_code == 200:
                 telemetry.items.labels(route).inc(asked.items)
-            if routine and response.status_code < 400:
+            if not asks and response.status_code < 400:
                 return response
             telemetry.log(
                 "request",
@@ -142,11 +142,13 @@ class Doors:
 
         return answered
 
-    async def _answer(self, asked: Asked, scope: str | None, handler: Handler) -> Response:
+    async def _answer(self, asked: Asked, scope: str | None, handler: Handler, asks: bool) -> Response:
         try:
             asked.key = self._service.guard.admit(asked.request.headers.get("authorization"), scope)
             if self._under_way > self._service.settings.most_requests:
                 raise Overloaded("requests", 1.0)
+            if asks and (release := self._service.live.now) is not None:
+                release.check_room()
             asked.timeout = _timeout(asked.request.headers.get("fastness-timeout"), asked.timeout)
             async with asyncio.timeout(asked.timeout):
                 asked.body = await _body(asked.request, self._service.settings.most_bytes)

@@ -164,6 +164,16 @@ class Release:
             raise BadInput(f"side: say which one: {', '.join(map(str, fit))}")
         return next(iter(fit.values()))
 
+    def check_room(self) -> None:
+        """Refuse a request before it is read, if no side has room for it.
+
+        Raises:
+            Overloaded: none has.
+        """
+        refusals = [side.batcher.refusal() for side in self.sides.values()]
+        if all(refusals) and refusals[0] is not None:
+            raise refusals[0]
+
     def close(self) -> None:
         """Finish what waits, and let go of threads, sessions and the index."""
         for side in self.sides.values():
