@@ -36,6 +36,8 @@ ORDER = (
     "vector_index",
     "registry",
     "serving",
+    "switching",
+    "release",
     "resume",
     "index_scale",
     "mutants",

@@ -19,6 +19,7 @@ Positions = npt.NDArray[np.int64]
 Batches = Callable[[Any, int], Iterator[tuple[Positions, npt.NDArray[Any]]]]
 PADDING = -1
 _TOKENS = 256  # of a batch: then what flows between layers stays in a core's cache
+_CALL = 16  # tokens that take as long as a call takes whatever is in it
 _EACH, _STEP = 32, 8  # tokens: shorter rows are as long as they are, longer ones multiples
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -107,13 +108,19 @@ class Tokens(list[int]):
 
 
 def _alike(lengths: Positions, size: int) -> Iterator[Positions]:
-    """Yield positions, the longest first, in parts of up to ``size`` that have few enough tokens for the caches."""
+    """Yield positions, the longest first, in parts of up to ``size`` that are worth computing together.
+
+    A part has few enough tokens for the caches, and no more padding than a call of its own would cost.
+    """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        fit = max(1, _TOKENS // _padded(int(lengths[order[start]])))
-        yield order[start : start + min(size, fit)]
-        start += min(size, fit)
+        longest = _padded(int(lengths[order[start]]))
+        most = start + max(1, min(size, _TOKENS // longest))
+        padding = np.cumsum(longest - lengths[order[start:most]])
+        stop = start + max(1, int(np.searchsorted(padding, padding[0] + _CALL, side="right")))
+        yield order[start:stop]
+        start = stop
 
 
 def _padded(length: int) -> int:

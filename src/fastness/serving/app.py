@@ -46,7 +46,7 @@ def make_app(service: Service) -> FastAPI:
     get("/v1/models", None, about.models)
     get("/v1/items/{id:path}", "search", about.item, "image/webp")
     get("/metrics", "metrics", about.metrics, "text/plain")
-    _open(app, service)
+    _open(app, service, told)
     app.openapi = lambda: _described(app, told)  # type: ignore[method-assign]
     return app
 
@@ -66,22 +66,28 @@ def _described(app: FastAPI, told: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _open(app: FastAPI, service: Service) -> None:
+def _open(app: FastAPI, service: Service, told: dict[str, Any]) -> None:
     """Add what needs no key."""
     page = search_page()
 
-    @app.get("/", include_in_schema=False)
-    async def front() -> Response:
+    async def front(request: Request) -> Response:
         return page
 
-    @app.get("/healthz", response_class=Response)
-    async def healthz() -> Response:
+    async def healthz(request: Request) -> Response:
         return answer({"status": "ok"})
 
-    @app.get("/readyz", response_class=Response, responses={503: {"description": "Nothing serves."}})
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         now = service.live.now
         return answer({"ready": now is not None, "behind": service.live.trouble is not None}, 200 if now else 503)
+
+    for path, endpoint, summary in (
+        ("/", front, ""),
+        ("/healthz", healthz, "Say that it is alive."),
+        ("/readyz", readyz, "Say whether it has something to serve."),
+    ):
+        app.add_route(path, endpoint, methods=["GET"])
+        if summary:
+            told[path] = {"get": _operation(path, summary) | {"security": []}}
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

@@ -263,7 +263,8 @@ class Batcher:
         if isinstance(error, Unusable):
             told: Exception = BadInput(_placed(str(error), places.start))
         else:
-            told = Failure(f"could not be computed ({type(error).__name__}: {error})")
+            told = RuntimeError(f"a batch could not be computed ({type(error).__name__})")
+            told.__cause__ = error
         with self._change:
             if job in self._jobs:
                 self._drop(job)

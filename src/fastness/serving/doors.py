@@ -169,13 +169,21 @@ class Doors:
         except ClientDisconnect:
             return refused(499, "the client has gone")
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told, and what it is stands in the log
-            why = "".join(traceback.format_exception(error)[-3:])
-            self._service.telemetry.log("broken", path=asked.request.url.path, why=why)
+            self._service.telemetry.log("broken", path=asked.request.url.path, why=_where(error))
             return refused(500, "something is wrong here; the log says what")
 
     def _overloaded(self, error: Overloaded) -> Response:
         self._service.telemetry.refused.labels(error.reason).inc()
         return refused(503, f"too much to do ({_WHY[error.reason]}); try again", max(error.after, 1.0))
+
+
+def _where(error: BaseException) -> list[str]:
+    """Return what kind of error it was and where; not what it says, which may be what was asked."""
+    cause = error.__cause__ or error
+    return [
+        type(cause).__name__,
+        *(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(cause.__traceback__)),
+    ]
 
 
 def refused(status: int, said: str, after: float | None = None) -> Response:
