@@ -128,7 +128,8 @@ class Batcher:
         Raises:
             Overloaded: it would take too long, or did.
             BadInput: an item cannot be used; names its position.
-            Failure: the computation failed, or the batcher was closed.
+            Failure: the batcher was closed.
+            RuntimeError: the computation failed; its cause says how.
         """
         loop = asyncio.get_running_loop()
         works = [self._work(item) for item in items]
