@@ -109,12 +109,12 @@ def teacher() -> str:
     from fastness.encoders import build
     from fastness.encoders.image import ImageSpec
 
-    torch.manual_seed(7)
     folder = Path(tempfile.mkdtemp(prefix="fastness-teacher-"))
     atexit.register(shutil.rmtree, folder)
-    write(
-        folder / "bundle", build(ImageSpec("resnet18", 16, {"width": 4})), {}, Manifest([], np.zeros((0, 32), np.uint8))
-    )
+    with torch.random.fork_rng(devices=[]):  # whoever asks first has seeded what it draws itself
+        torch.manual_seed(7)
+        encoder = build(ImageSpec("resnet18", 16, {"width": 4}))
+    write(folder / "bundle", encoder, {}, Manifest([], np.zeros((0, 32), np.uint8)))
     return str(folder / "bundle")
 
 

@@ -314,7 +314,7 @@ def test_a_target_that_nothing_keeps_ends_with_3(
     options = ["--no-quality", "--batch=1", "--threads=1", "--calls=3", "--repeats=1", "--json", "--target=size<1KB"]
     ended = fastness("bench", exported, labelled, *options, "--out", tmp_path / "out")
     assert ended.status == 3 and ended.err.splitlines()[-1].startswith(
-        "fastness: no form keeps size < 1 KB; onnx: size 19"
+        "fastness: no form keeps size < 1 KB; onnx: size "
     )
     found = json.loads(ended.out)
     assert [(r["form"], r["batch"], r["calls"], r["trouble"]) for r in found["rows"]] == [
