@@ -82,7 +82,7 @@ class Size:
     settings: int
 
 
-FULL = Size("full", 1.5, 5, 3, 600, len(SETTINGS))
+FULL = Size("full", 1.5, 5, 2, 600, len(SETTINGS))
 QUICK = Size("quick", 0.5, 2, 1, 20, 2)
 
 
