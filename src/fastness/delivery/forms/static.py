@@ -36,7 +36,7 @@ _AT_ONCE = 512
 
 @FORMS.register("static")
 class Static(Form):
-    """A hundred times as fast; knows words, not their order."""
+    """Many times as fast; knows words, not their order."""
 
     line = "one vector a token, fitted to the encoder on your texts; of texts"
     floor = 0.5
