@@ -198,6 +198,20 @@ def bundle(run: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def worse(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `bundle` that sees nothing, since every weight is zero; not to be changed."""
+    import fastness as fs
+    from fastness.bundle import write
+
+    loaded = fs.load(bundle)
+    for parameter in loaded.encoder.parameters():
+        parameter.data.mul_(0)
+    folder = tmp_path_factory.mktemp("worse") / "bundle"
+    write(folder, loaded.encoder, loaded.recipe, loaded)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Return the address of a real PostgreSQL with pgvector."""
     import pgserver

@@ -38,19 +38,6 @@ def place(tmp_path: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def worse(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle that sees nothing: every weight is zero."""
-    from fastness.bundle import write
-
-    loaded = fs.load(bundle)
-    for parameter in loaded.encoder.parameters():
-        parameter.data.mul_(0)
-    folder = tmp_path_factory.mktemp("worse") / "bundle"
-    write(folder, loaded.encoder, loaded.recipe, loaded)
-    return folder
-
-
 def planned(labelled: Path, **changes: Any) -> dict[str, Any]:
     """Return a plan; ``None`` leaves a field out."""
     whole = {

@@ -483,19 +483,6 @@ def test_what_sentence_transformers_saved_comes_from_mlflow(tmp_path: Path, monk
             from_mlflow(registry, "Words/2", uri)
 
 
-@pytest.fixture(scope="module")
-def worse(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle that sees nothing: every weight is nearly zero."""
-    from fastness.bundle import write
-
-    loaded = fs.load(bundle)
-    for parameter in loaded.encoder.parameters():
-        parameter.data.mul_(0)
-    folder = tmp_path_factory.mktemp("worse") / "bundle"
-    write(folder, loaded.encoder, {}, loaded)
-    return folder
-
-
 def test_a_gate_measures_both_and_what_it_saw_is_kept(
     registry: Registry, bundle: Path, worse: Path, labelled: Path, tmp_path: Path
 ) -> None:

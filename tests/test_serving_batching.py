@@ -362,6 +362,11 @@ def test_a_loop_that_has_ended_stops_nothing() -> None:
 MOMENTS = st.tuples(st.floats(0.1, 500), st.floats(1e-4, 10))
 
 
+def lasting(line: Latency, work: float) -> float:
+    """Return how long a batch of so much work takes by a line."""
+    return line.base + line.each * work
+
+
 @given(st.lists(MOMENTS, min_size=1, max_size=80))
 def test_the_line_is_least_squares_with_weights(observed: list[tuple[float, float]]) -> None:
     line = Latency()
@@ -377,7 +382,7 @@ def test_the_line_is_least_squares_with_weights(observed: list[tuple[float, floa
     assert line.base >= 0 and line.each > 0
     assert line.base == pytest.approx(base, rel=1e-4, abs=1e-6)
     assert line.each == pytest.approx(max(each, 1e-9), rel=1e-4, abs=1e-7)
-    assert line.work_within(line.seconds(3.0)) == pytest.approx(3.0, rel=1e-3) or line.each < 1e-6
+    assert line.work_within(lasting(line, 3.0)) == pytest.approx(3.0, rel=1e-3) or line.each < 1e-6
 
 
 @given(st.lists(st.floats(1e-4, 10), min_size=1, max_size=60), st.floats(0.5, 300))
@@ -386,8 +391,8 @@ def test_batches_of_one_size_say_what_a_unit_costs(seconds: list[float], work: f
     for took in seconds:
         line.observe(work, took)
     weight = 0.98 ** np.arange(len(seconds))[::-1]
-    assert line.seconds(work) == pytest.approx(np.average(seconds, weights=weight), rel=1e-6)
-    assert line.seconds(2 * work) == pytest.approx(2 * line.seconds(work), rel=1e-4)  # through nothing: none is known
+    assert lasting(line, work) == pytest.approx(np.average(seconds, weights=weight), rel=1e-6)
+    assert lasting(line, 2 * work) == pytest.approx(2 * lasting(line, work), rel=1e-4)  # through nothing: none is known
 
 
 def test_a_line_is_found_and_followed_when_it_moves() -> None:
@@ -395,5 +400,5 @@ def test_a_line_is_found_and_followed_when_it_moves() -> None:
     for base, each in ((0.004, 0.001), (0.02, 0.0002)):
         for work in lots.uniform(1, 64, 400):
             line.observe(work, base + each * work)
-        assert line.seconds(30) == pytest.approx(base + each * 30, rel=0.02)
+        assert lasting(line, 30) == pytest.approx(base + each * 30, rel=0.02)
         assert line.work_within(0.05) == pytest.approx((0.05 - base) / each, rel=0.1)

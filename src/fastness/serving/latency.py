@@ -36,10 +36,6 @@ class Latency:
         """Seconds for each unit of work in batches as they have been, with what these cost by themselves."""
         return self._s / self._w if self._w else self.each
 
-    def seconds(self, work: float) -> float:
-        """Return how long a batch of so much work is likely to take."""
-        return self.base + self.each * work
-
     def work_within(self, seconds: float) -> float:
         """Return how much work is likely to fit into so many seconds; may be negative."""
         return (seconds - self.base) / self.each
