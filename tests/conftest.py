@@ -182,13 +182,21 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("labelled"), each=12)
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Iterator[Path]:
     """The folder of a tiny finished run on `labelled`; not to be changed."""
     import fastness as fs
 
     out = tmp_path_factory.mktemp("run")
-    return fs.train(labelled, steps=2, width=4, size=16, batch_size=8, out=out, quiet=True).folder
+    made = fs.train(labelled, steps=2, width=4, size=16, batch_size=8, out=out, quiet=True).folder
+    before = content(made)
+    yield made
+    assert content(made) == before, f"{made}: a test changed what all tests of its process share"
 
 
 @pytest.fixture(scope="session")

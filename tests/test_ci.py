@@ -18,7 +18,7 @@ import typer
 import yaml
 
 import fastness as fs
-from conftest import database, fork
+from conftest import content, database, fork
 from fastness.ci import Job, Plan
 from fastness.cli.main import app
 from fastness.delivery.signing import new_key
@@ -62,11 +62,6 @@ def write_plan(plan: dict[str, Any], name: str = "ci.yaml") -> Path:
 def states(record: dict[str, Any]) -> dict[str, str]:
     """Return the state of each step."""
     return {step["step"]: step["state"] for step in record["steps"]}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_release_a_refusal_an_override_and_a_way_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -478,14 +479,13 @@ def test_the_command_line(fastness: Any, tmp_path: Path) -> None:
 
 def test_two_bundles_on_data(bundle: Path, labelled: Path, tmp_path: Path) -> None:
     """A bundle and itself differ nowhere; facts from metadata.csv are slices."""
-    import shutil
-
-    tree = tmp_path / "tree"
+    tree, mine = tmp_path / "tree", tmp_path / "mine"
     shutil.copytree(labelled, tree)
+    shutil.copytree(bundle, mine)  # evidence is attached to it
     names = sorted(str(path.relative_to(tree)) for path in tree.rglob("*.png"))
     rows = [f"{name},{'apple' if i % 2 else 'google'}" for i, name in enumerate(names)]
     (tree / "metadata.csv").write_text("file_name,vendor\n" + "\n".join(rows) + "\n")
-    found = fs.compare(bundle, bundle, data=tree, checks=["knn"], out=tmp_path / "out", slices=["vendor", "label"])
+    found = fs.compare(mine, mine, data=tree, checks=["knn"], out=tmp_path / "out", slices=["vendor", "label"])
     changes = found.comparisons[0].differences
     parts = {"vendor == 'apple'", "vendor == 'google'", "label == 'a'", "label == 'b'"}
     assert {d.slice for d in changes} == {"all", *parts}

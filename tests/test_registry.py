@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastness as fs
-from conftest import database, fork
+from conftest import content, database, fork
 from fastness.registry import Registry, promotion
 from fastness.registry.backup import backup, restore
 from fastness.registry.collect import collect
@@ -37,11 +37,6 @@ def release(registry: Registry, make: Callable[[str], Path], number: int) -> Non
     """Add so many versions of ``photos``."""
     for text in range(number):
         registry.add(make(f"v{text}"), "photos")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_version_is_what_was_added(registry: Registry, make: Callable[[str], Path], tmp_path: Path) -> None:
