@@ -82,8 +82,8 @@ def usual(columns: Columns) -> list[Slice]:
             # Rounded, and the slice with it, so that its name selects what it holds.
             low, high = (float(f"{cut:.4g}") for cut in np.quantile(there, [_TAIL, 1 - _TAIL]))
             found += [
-                Slice(f"{_named(name)} <= {_said(low)}", values <= low),
-                Slice(f"{_named(name)} >= {_said(high)}", values >= high),
+                Slice(f"{named(name)} <= {said(low)}", values <= low),
+                Slice(f"{named(name)} >= {said(high)}", values >= high),
             ]
     return found[:_USUAL]
 
@@ -124,15 +124,15 @@ def by_value(name: str, columns: Columns) -> list[Slice]:
     """
     values = _column(name, columns)
     if (different := len(np.unique(values[~missing(values)]))) > _MOST:
-        raise BadInput(f"slice: '{name}' has {different:,} different values; give an expression: {_named(name)} < 1")
+        raise BadInput(f"slice: '{name}' has {different:,} different values; give an expression: {named(name)} < 1")
     number = values.dtype.kind == "f"
     return [
-        Slice(f"{_named(name)} == {_said(float(value) if number else str(value))}", values == value)
+        Slice(f"{named(name)} == {said(float(value) if number else str(value))}", values == value)
         for value in np.unique(values[~missing(values)])
     ]
 
 
-def _said(value: float | str) -> str:
+def said(value: float | str) -> str:
     """Return a value as an expression has it, with all digits that it needs."""
     return repr(value).removesuffix(".0")
 
@@ -161,6 +161,7 @@ def _column(name: str, columns: Columns) -> npt.NDArray[Any]:
     return columns[name]
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """Return a column's name as an expression has it."""
     plain = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
     return name if plain else f"`{name}`"
