@@ -1,0 +1,190 @@
+"""What changed: causes in the order of how much each explains, and the items that tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastness.core.errors import BadInput
+from fastness.core.seeds import numpy_generator
+from fastness.monitoring import parts
+from fastness.monitoring.causes import Choice, all_moved, cause_of
+from fastness.monitoring.explanation import Cause, Explanation, Past, Share, Signature
+from fastness.monitoring.information import gains, shuffled, together, told
+from fastness.monitoring.parts import Part
+from fastness.monitoring.scene import Scene, chance, odds_of, told_by
+from fastness.monitoring.window import Floats, Window
+
+if TYPE_CHECKING:
+    from fastness.monitoring.drift.verdict import Verdict
+
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.float64]
+
+_SHOWN = 20  # clusters of a reference that came without
+_PERMUTATIONS = 199
+_LEVEL = 0.01  # of what is called a cause
+_CAUSES = 5
+_SMALL = 0.05  # share of all that differs, below which nothing is called a cause
+_ALONE = 0.8  # share of what a column tells, above which one value or range of it is named instead
+_HALF = 0.5
+_LIKED = {"fact": 1.0, "cluster": 0.9, "found": 0.85, "answer": 0.4}
+"""How much of what a part tells counts when causes are ranked: of two that tell nearly the same, the one that says more
+to a person comes first."""
+
+
+class Known(Protocol):
+    """A reference of which clusters are known, as a bundle's sketch is."""
+
+    @property
+    def window(self) -> Window:
+        """Return the reference's items."""
+
+    @property
+    def centroids(self) -> Floats:
+        """Return the clusters' middles ``[K, D]``."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return what each cluster is called."""
+
+
+def explain(
+    reference: Window | Known,
+    window: Window,
+    verdict: Verdict | None = None,
+    past: Sequence[Past] = (),
+    *,
+    seed: int = 0,
+) -> Explanation:
+    """Say what changed between a reference and new items.
+
+    Candidates are values and ranges of all that is known of the items, clusters of the reference, and clusters found
+    among both together. A cause is the candidate that tells most of which side an item is of (mutual information), then
+    the one that tells most where the first is held, and so on while a permutation test within what is held finds more.
+    At most 2,000 items of either are looked at, drawn at random.
+
+    Args:
+        reference: items, or a sketch, of which clusters are known.
+        window: the new items.
+        verdict: what the tests found; slices that it names are candidates.
+        past: changes that were seen before.
+        seed: of the items that are drawn and the permutations.
+
+    Raises:
+        BadInput: one of the two has fewer than ten items, or they are not of one space.
+    """
+    before = reference if isinstance(reference, Window) else reference.window
+    _check(before, window)
+    scene = Scene.of(before, window, seed)
+    clusters, shares, changes = _clusters(scene, None if isinstance(reference, Window) else reference)
+    expressions = [f.what for f in verdict.findings if f.what not in (*before.columns, "embeddings")] if verdict else []
+    candidates = [*parts.of_columns(scene.columns, expressions), *clusters]
+    odds = odds_of(scene)
+    causes, difference, left = _ranked(scene, candidates, odds)
+    shift = window.vectors.mean(0, dtype=np.float64) - before.vectors.mean(0, dtype=np.float64)
+    length = float(np.linalg.norm(shift))
+    direction = [round(float(x), 5) for x in shift / length] if length > 0 else []
+    signature = Signature(direction, changes, [c.what for c in causes if c.kind in ("slice", "column")])
+    near = max(((one, signature.alike(one.signature)) for one in past), key=lambda pair: pair[1], default=None)
+    return Explanation(
+        causes,
+        difference,
+        left,
+        scene.drivers(odds, new=True),
+        scene.drivers(-odds, new=False),
+        shares,
+        sorted(set(before.columns) ^ set(window.columns)),
+        signature,
+        near,
+    )
+
+
+def _check(before: Window, window: Window) -> None:
+    for called, items in (("the reference", before), ("the new items", window)):
+        if len(items) < 10:
+            raise BadInput(f"{called}: {len(items)} items; at least 10 are needed to say what changed")
+    if before.vectors.shape[1] != window.vectors.shape[1]:
+        raise BadInput(
+            f"vectors: the reference's have length {before.vectors.shape[1]} and the new ones"
+            f" {window.vectors.shape[1]}; give embeddings of one encoder"
+        )
+
+
+def _clusters(scene: Scene, known: Known | None) -> tuple[list[Part], list[Share], list[float]]:
+    """Return clusters as parts, with names; shares of the reference's, to be shown; changes of those it knew before."""
+    if known is None:
+        centroids, names = _of_reference(scene)
+    else:
+        centroids, names = known.centroids, list(known.names)
+    made, number = parts.of_clusters(scene.vectors, centroids, names)
+    share = np.stack([np.bincount(number[scene.new == new], minlength=len(names)) for new in (False, True)])
+    share = share / share.sum(1, keepdims=True)
+    shares = [Share(name, float(b), float(a)) for name, b, a in zip(names, *share, strict=True)]
+    found = [
+        Part(p.kind, "", f"near '{names[int(np.bincount(number[p.mask]).argmax())]}'", p.mask)
+        for p in parts.found_clusters(scene.vectors)
+    ]
+    changes = [] if known is None else [round(float(x), 5) for x in share[1] - share[0]]
+    # Clusters that were only just fitted to the reference hold its items a little more tightly than any other's, so
+    # that they may be shown but are no fair candidates.
+    return [*(made if known else []), *found], sorted(shares, key=lambda s: -abs(s.after - s.before)), changes
+
+
+def _of_reference(scene: Scene) -> tuple[Floats, list[str]]:
+    """Return the middles of clusters of the reference, and names: the label that most items have, else a number."""
+    from sklearn.cluster import KMeans
+
+    vectors, labels = scene.vectors[~scene.new], scene.columns.get("label")
+    model = KMeans(min(_SHOWN, len(vectors) // 5), n_init=1, random_state=0).fit(vectors)
+    names: list[str] = []
+    for k in range(model.n_clusters):
+        name = f"cluster {k + 1}"
+        if labels is not None and labels.dtype.kind == "U":
+            values, counts = np.unique(labels[~scene.new][model.labels_ == k], return_counts=True)
+            if counts.max() > _HALF * counts.sum() and values[counts.argmax()]:
+                name = f"{values[counts.argmax()]} ({name})"
+        names.append(name)
+    return model.cluster_centers_.astype(np.float32), names
+
+
+def _ranked(scene: Scene, candidates: list[Part], odds: Numbers) -> tuple[list[Cause], float, float]:
+    """Return causes, how much differs, and which share of it none of them explains."""
+    by_vectors = told_by(odds, scene.new)
+    taken = _taken(scene, candidates, by_vectors)
+    explained = sum(one.gain for one in taken)
+    difference = max(by_vectors, explained, 0.0)
+    causes = [cause_of(scene, one, odds, difference) for one in taken]
+    left = 1 - explained / difference if difference > 0 else 0.0
+    if left > _HALF and (p := chance(odds, scene.new)) <= _LEVEL:
+        causes.append(all_moved(scene, odds, left, p))
+        causes.sort(key=lambda cause: -cause.effect)
+    return causes, difference, left
+
+
+def _taken(scene: Scene, candidates: list[Part], by_vectors: float) -> list[Choice]:
+    """Return the candidates that tell most, each where those before it are held."""
+    masks = np.stack([p.mask for p in candidates], 1) if candidates else np.zeros((len(scene.new), 0), np.bool_)
+    bins = {name: parts.divided(values) for name, values in scene.columns.items()}
+    liked = np.array([_LIKED[p.kind] for p in candidates])
+    strata = np.zeros(len(scene.new), np.int64)
+    taken: list[Choice] = []
+    while candidates and len(taken) < _CAUSES:
+        rng = numpy_generator(scene.seed, "explain", "permuted", len(taken))
+        all_gains = gains(masks, shuffled(scene.new, strata, _PERMUTATIONS, rng), strata)
+        alone = all_gains[:, 0] - all_gains[:, 1:].mean(1)
+        of_column = {name: told(values, scene.new, strata) for name, values in bins.items()}
+        worth = np.array([max(g, of_column.get(p.column, 0.0)) for g, p in zip(alone, candidates, strict=True)])
+        best = int(np.lexsort((alone, worth * liked))[-1])
+        p = (1 + int((all_gains[:, 1:].max(0) >= all_gains[best, 0]).sum())) / (_PERMUTATIONS + 1)
+        total = max(by_vectors, sum(one.gain for one in taken) + worth[best])
+        if p > _LEVEL or worth[best] < _SMALL * total:
+            break
+        part, whole = candidates[best], bool(alone[best] < _ALONE * worth[best])
+        divided = bins[part.column] if whole else part.mask.astype(np.int64)
+        taken.append(Choice(part, float(worth[best] if whole else alone[best]), p, whole, divided))
+        strata = together(strata, divided)
+    return taken
