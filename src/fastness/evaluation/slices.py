@@ -99,11 +99,11 @@ def described(inside: Mask, columns: Columns, texts: Sequence[str] = ()) -> str:
     telling = sorted((s for s in shares if s[1] >= 0.5 and s[1] - s[2] >= 0.2), key=lambda s: s[2] - s[1])
     said = [f"{name} ({most:.0%} of them, {few:.0%} of the others)" for name, most, few in telling[:2]]
     if texts:
-        said.append("words: " + ", ".join(_telling_words([t for t, i in zip(texts, inside, strict=True) if i], texts)))
+        said.append("words: " + ", ".join(telling_words([t for t, i in zip(texts, inside, strict=True) if i], texts)))
     return "; ".join(said) or "nothing that is known tells them from the others"
 
 
-def _telling_words(inside: Sequence[str], every: Sequence[str], most: int = 5) -> list[str]:
+def telling_words(inside: Sequence[str], every: Sequence[str], most: int = 5) -> list[str]:
     """Return the words that many of the texts inside have and few of all: share inside times log of the ratio."""
     counted = [
         Counter(word for text in texts for word in set(_WORD.findall(text.lower()))) for texts in (inside, every)
