@@ -15,6 +15,7 @@ from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
 from fastness.data.items import Floats, Items, Positions, Progress
 from fastness.data.manifest import Manifest, hash_items
+from fastness.data.traits import OF_TEXT, of_text
 
 if TYPE_CHECKING:
     import torch
@@ -134,21 +135,8 @@ class TextItems(Items):
         """Return ``words``, ``characters``, and which share of the letters are ``capitals``, or ``foreign`` to ASCII,
         and which share of all characters are ``digits``.
         """
-        names = ("words", "characters", "capitals", "foreign", "digits")
-        found = np.array([_traits(text) for text in texts_of(self.dataset)], np.float32).reshape(-1, len(names))
-        return dict(zip(names, found.T, strict=True))
-
-
-def _traits(text: str) -> tuple[float, ...]:
-    letters = [character for character in text if character.isalpha()]
-    of_letters, of_all = max(1, len(letters)), max(1, len(text))
-    return (
-        len(text.split()),
-        len(text),
-        sum(letter.isupper() for letter in letters) / of_letters,
-        sum(not letter.isascii() for letter in letters) / of_letters,
-        sum(character.isdigit() for character in text) / of_all,
-    )
+        found = np.array([of_text(text) for text in texts_of(self.dataset)], np.float32).reshape(-1, len(OF_TEXT))
+        return dict(zip(OF_TEXT, found.T, strict=True))
 
 
 def tokenised(dataset: Dataset, tokenizer: Tokenizer, progress: Progress | None = None) -> TextItems:
