@@ -2,8 +2,8 @@
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
 ``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
-``fs.Index``, ``fs.Registry``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is imported, with the heavy libraries
-that it needs, when it is first asked for.
+``fs.sketch``, ``fs.Index``, ``fs.Registry``, ``fs.Features``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is
+imported, with the heavy libraries that it needs, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fastness.core.errors import BadInput, Failure, FastnessError, GateRefused
 
 if TYPE_CHECKING:
     from fastness.api import (
+        Features,
         Index,
         Registry,
         adopt,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         search,
         serve,
         sign,
+        sketch,
         train,
         verify,
     )
@@ -42,6 +44,7 @@ __all__ = [
     "ContrastiveEncoder",
     "Failure",
     "FastnessError",
+    "Features",
     "GateRefused",
     "Index",
     "Registry",
@@ -59,6 +62,7 @@ __all__ = [
     "search",
     "serve",
     "sign",
+    "sketch",
     "train",
     "verify",
 ]

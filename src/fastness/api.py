@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from fastness.delivery.signing import sign, verify
     from fastness.evaluation.evaluate import evaluate
     from fastness.evaluation.side_by_side import compare
+    from fastness.features import Features
     from fastness.index import Index
+    from fastness.monitoring.sketching import sketch
     from fastness.registry import Registry
     from fastness.serving.run import serve
     from fastness.tasks.classify import classify
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from fastness.training.run import Run
 
 _WHERE = {
+    "Features": "fastness.features",
     "Index": "fastness.index",
     "Registry": "fastness.registry",
     "adopt": "fastness.bundle.adopt",
@@ -46,9 +49,11 @@ _WHERE = {
     "search": "fastness.tasks.search",
     "serve": "fastness.serving.run",
     "sign": "fastness.delivery.signing",
+    "sketch": "fastness.monitoring.sketching",
     "verify": "fastness.delivery.signing",
 }
 __all__ = [
+    "Features",
     "Index",
     "Registry",
     "adopt",
@@ -65,6 +70,7 @@ __all__ = [
     "search",
     "serve",
     "sign",
+    "sketch",
     "train",
     "verify",
 ]
