@@ -14,10 +14,26 @@ from fastness.core.files import sha256_file, write_json, write_text
 from fastness.registry.collect import needed
 from fastness.registry.registry import Registry
 from fastness.registry.store import Store
-from fastness.registry.tables import REVISION, aliases, indexes, keys, moves, versions
+from fastness.registry.tables import (
+    REVISION,
+    actions,
+    aliases,
+    controls,
+    happenings,
+    incidents,
+    indexes,
+    keys,
+    moves,
+    versions,
+    windows,
+)
 
-_TABLES = (versions, moves, aliases, keys, indexes)  # in the order in which they can be filled
+_TABLES = (versions, moves, aliases, keys, indexes, windows, incidents, happenings, actions, controls)
+"""In the order in which they can be filled."""
+
+_NUMBERED = (versions, moves, indexes, windows, incidents, happenings, actions)
 _SINCE = {keys.name: "0002", indexes.name: "0002"}  # the revision from which on there is such a table
+_SINCE |= {table.name: "0003" for table in (windows, incidents, happenings, actions, controls)}
 _ABOUT, _FILES = "backup.json", "files"
 
 
@@ -29,12 +45,13 @@ class Backup:
     moves: int
     keys: int
     indexes: int
+    incidents: int
     files: int
 
     @classmethod
     def of(cls, rows: dict[str, list[dict[str, Any]]], files: int) -> Backup:
         """Return what rows by table, and so many files, are."""
-        counted = {table.name: len(rows[table.name]) for table in (versions, moves, keys, indexes)}
+        counted = {table.name: len(rows[table.name]) for table in (versions, moves, keys, indexes, incidents)}
         return cls(**counted, files=files)
 
 
@@ -83,7 +100,7 @@ def restore(registry: Registry, folder: str | Path) -> Backup:
             for table in _TABLES:
                 if rows[table.name]:
                     connection.execute(table.insert(), rows[table.name])
-            registry.database.count_on(connection, versions, moves, indexes)
+            registry.database.count_on(connection, *_NUMBERED)
     return Backup.of(rows, len(digests))
 
 

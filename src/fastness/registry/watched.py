@@ -1,0 +1,92 @@
+"""Windows that were judged: each once, with what was found, so that nobody judges them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fastness.registry.registry import Registry
+from fastness.registry.says import now
+from fastness.registry.tables import windows as table
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Windows of what was served, judged together.
+
+    Attributes:
+        name, alias: of what.
+        windows: their ids, the oldest first.
+        version: that answered, as ``NAME@NUMBER``.
+        start, end: of all of them, in microseconds since 1970 (UTC).
+        items: how many were answered.
+        verdict: what was found, as JSON values: of each signal what it said.
+    """
+
+    name: str
+    alias: str
+    windows: Sequence[str]
+    version: str
+    start: int
+    end: int
+    items: int
+    verdict: dict[str, Any]
+
+    def alarmed(self, signal: str) -> bool | None:
+        """Whether a signal alarmed; ``None`` if it could not be judged."""
+        found = self.verdict.get(signal)
+        return None if found is None else bool(found["alarm"])
+
+
+def judged(registry: Registry, name: str, alias: str, since: int = 0) -> set[str]:
+    """Return the ids of the windows that were judged, of those that ended at a moment or later."""
+    wanted = sa.select(table.c.window).where(table.c.name == name, table.c.alias == alias, table.c.end >= since)
+    with registry.database.reading() as connection:
+        return set(connection.execute(wanted).scalars())
+
+
+def judged_until(registry: Registry, name: str, alias: str) -> int:
+    """Return the end of the last window that was judged, 0 if none was."""
+    wanted = sa.select(sa.func.max(table.c.end)).where(table.c.name == name, table.c.alias == alias)
+    with registry.database.reading() as connection:
+        return int(connection.execute(wanted).scalar() or 0)
+
+
+def history(registry: Registry, name: str, alias: str, limit: int = 1000) -> list[Watched]:
+    """Return what was judged of an alias, the newest first."""
+    with registry.database.reading() as connection:
+        return newest(connection, name, alias, limit)
+
+
+# -- within a transaction of the caller, who writes alone -----------------------------------------------------------
+
+
+def entered(connection: sa.Connection, found: Watched) -> bool:
+    """Write down that windows were judged; ``False`` if any of them was before, and nothing is written."""
+    same = (table.c.name == found.name, table.c.alias == found.alias, table.c.window.in_(list(found.windows)))
+    if connection.execute(sa.select(table.c.id).where(*same).limit(1)).first() is not None:
+        return False
+    last, at = found.windows[-1], now()
+    common = {name: getattr(found, name) for name in ("name", "alias", "version", "start", "end", "items")}
+    for window in found.windows:
+        verdict = found.verdict if window == last else None
+        row = {**common, "window": window, "judged_with": last, "verdict": verdict, "at": at}
+        connection.execute(table.insert().values(**row))
+    return True
+
+
+def newest(connection: sa.Connection, name: str, alias: str, limit: int) -> list[Watched]:
+    """Return what `history` returns, as a connection sees it."""
+    wanted = sa.select(table).where(table.c.name == name, table.c.alias == alias, table.c.verdict.is_not(None))
+    rows = connection.execute(wanted.order_by(table.c.end.desc(), table.c.id.desc()).limit(limit)).all()
+    together: dict[str, list[str]] = {row.window: [] for row in rows}
+    same = (table.c.name == name, table.c.alias == alias, table.c.judged_with.in_(list(together)))
+    for row in connection.execute(sa.select(table.c.window, table.c.judged_with).where(*same).order_by(table.c.id)):
+        together[row.judged_with].append(row.window)
+    return [
+        Watched(name, alias, together[row.window], row.version, row.start, row.end, row.items, row.verdict)
+        for row in rows
+    ]
