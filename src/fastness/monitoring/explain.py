@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from fastness.monitoring.explanation import Cause, Explanation, Past, Share, Sig
 from fastness.monitoring.information import gains, shuffled, together, told
 from fastness.monitoring.parts import Part
 from fastness.monitoring.scene import Scene, chance, odds_of, told_by
-from fastness.monitoring.window import Floats, Window
+from fastness.monitoring.sketch import Sketch
+from fastness.monitoring.window import Window
 
 if TYPE_CHECKING:
     from fastness.monitoring.drift.verdict import Verdict
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
-_SHOWN = 20  # clusters of a reference that came without
 _PERMUTATIONS = 199
 _LEVEL = 0.01  # of what is called a cause
 _CAUSES = 5
@@ -36,24 +36,8 @@ _LIKED = {"fact": 1.0, "cluster": 0.9, "found": 0.85, "answer": 0.4}
 to a person comes first."""
 
 
-class Known(Protocol):
-    """A reference of which clusters are known, as a bundle's sketch is."""
-
-    @property
-    def window(self) -> Window:
-        """Return the reference's items."""
-
-    @property
-    def centroids(self) -> Floats:
-        """Return the clusters' middles ``[K, D]``."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Return what each cluster is called."""
-
-
 def explain(
-    reference: Window | Known,
+    reference: Window | Sketch,
     window: Window,
     verdict: Verdict | None = None,
     past: Sequence[Past] = (),
@@ -114,41 +98,27 @@ def _check(before: Window, window: Window) -> None:
         )
 
 
-def _clusters(scene: Scene, known: Known | None) -> tuple[list[Part], list[Share], list[float]]:
+def _clusters(scene: Scene, known: Sketch | None) -> tuple[list[Part], list[Share], list[float]]:
     """Return clusters as parts, with names; shares of the reference's, to be shown; changes of those it knew before."""
-    if known is None:
-        centroids, names = _of_reference(scene)
-    else:
-        centroids, names = known.centroids, list(known.names)
-    made, number = parts.of_clusters(scene.vectors, centroids, names)
-    share = np.stack([np.bincount(number[scene.new == new], minlength=len(names)) for new in (False, True)])
-    share = share / share.sum(1, keepdims=True)
-    shares = [Share(name, float(b), float(a)) for name, b, a in zip(names, *share, strict=True)]
+    sketch = known or _sketched(scene)
+    made, number = parts.of_clusters(scene.vectors, sketch.centroids, sketch.names)
+    count = [np.bincount(number[scene.new == new], minlength=len(sketch.names)) for new in (False, True)]
+    before, after = (counted / counted.sum() for counted in count)
+    shares = [Share(n, float(b), float(a)) for n, b, a in zip(sketch.names, before, after, strict=True)]
     found = [
-        Part(p.kind, "", f"near '{names[int(np.bincount(number[p.mask]).argmax())]}'", p.mask)
+        Part(p.kind, "", f"near '{sketch.names[int(np.bincount(number[p.mask]).argmax())]}'", p.mask)
         for p in parts.found_clusters(scene.vectors)
     ]
-    changes = [] if known is None else [round(float(x), 5) for x in share[1] - share[0]]
+    changes = [] if known is None else [round(float(x), 5) for x in after - before]
     # Clusters that were only just fitted to the reference hold its items a little more tightly than any other's, so
     # that they may be shown but are no fair candidates.
     return [*(made if known else []), *found], sorted(shares, key=lambda s: -abs(s.after - s.before)), changes
 
 
-def _of_reference(scene: Scene) -> tuple[Floats, list[str]]:
-    """Return the middles of clusters of the reference, and names: the label that most items have, else a number."""
-    from sklearn.cluster import KMeans
+def _sketched(scene: Scene) -> Sketch:
+    from fastness.monitoring.sketching import of_window
 
-    vectors, labels = scene.vectors[~scene.new], scene.columns.get("label")
-    model = KMeans(min(_SHOWN, len(vectors) // 5), n_init=1, random_state=0).fit(vectors)
-    names: list[str] = []
-    for k in range(model.n_clusters):
-        name = f"cluster {k + 1}"
-        if labels is not None and labels.dtype.kind == "U":
-            values, counts = np.unique(labels[~scene.new][model.labels_ == k], return_counts=True)
-            if counts.max() > _HALF * counts.sum() and values[counts.argmax()]:
-                name = f"{values[counts.argmax()]} ({name})"
-        names.append(name)
-    return model.cluster_centers_.astype(np.float32), names
+    return of_window(scene.reference.select(scene.rows[0]), {}, seed=scene.seed)
 
 
 def _ranked(scene: Scene, candidates: list[Part], odds: Numbers) -> tuple[list[Cause], float, float]:
