@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fastness.serving.watch import Watching
 
 
 def serve(
@@ -24,6 +28,14 @@ def serve(
     max_mb: Annotated[float, typer.Option(min=0.01, help="Size of a request.")] = 16,
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="Of all pictures in a request.")] = 64,
     poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the registry.")] = 1,
+    watch: Annotated[
+        Path | None, typer.Option(help="Write down here what is to be monitored: vectors, no items.")
+    ] = None,
+    window: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that a window of it lasts.")] = 300,
+    window_items: Annotated[int, typer.Option(min=0, help="Items after which it ends early; 0: never.")] = 0,
+    keep_days: Annotated[float, typer.Option(min=0.01, help="For which windows are kept.")] = 30,
+    keep_payloads: Annotated[Path | None, typer.Option(help="Also keep the sampled items themselves, here.")] = None,
+    ttl: Annotated[float, typer.Option(min=0.01, help="Hours after which these are deleted.")] = 24,
     open: Annotated[bool, typer.Option("--open", help="Answer without keys, whoever asks.")] = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON a request, on stderr.")] = True,
     where: Annotated[str | None, typer.Option("--registry", help="Default: FASTNESS_REGISTRY.")] = None,
@@ -50,4 +62,18 @@ def serve(
         most_bytes=int(max_mb * (1 << 20)),
         most_pixels=int(max_megapixels * 1e6),
         poll=poll,
+        watch=_watching(watch, window, window_items, keep_days, keep_payloads, ttl),
     )
+
+
+def _watching(
+    folder: Path | None, window: float, cut: int, keep: float, payloads: Path | None, ttl: float
+) -> Watching | None:
+    from fastness.core.errors import BadInput
+    from fastness.serving.watch import Watching
+
+    if folder is None and payloads is not None:
+        raise BadInput("--keep-payloads: goes with --watch DIR; what is sampled there is kept")
+    if folder is None:
+        return None
+    return Watching(folder, window=window, cut=cut, keep=keep, payloads=payloads, ttl=ttl)

@@ -41,7 +41,7 @@ class Questions:
         side, items = await self._items(asked, wanted)
         if wanted.dimensions not in (None, side.encoder.dim):
             raise BadInput(f"dimensions: embeddings have {side.encoder.dim} here; leave it out")
-        vectors = await side.embed(items, asked.timeout)
+        vectors = await self._vectors(asked, wanted, side, items)
         shown = [row.tobytes() for row in vectors.astype("<f4")] if wanted.encoding_format == "base64" else vectors
         data = [
             {
@@ -63,7 +63,7 @@ class Questions:
             raise Refusal(404, "no collection is served here; start the service with --collection")
         wanted = read(Search, asked.body, self._service.settings.most_items)
         side, items = await self._items(asked, wanted)
-        vectors = await side.embed(items, asked.timeout)
+        vectors = await self._vectors(asked, wanted, side, items)
         results = await self._found(release.search, vectors, wanted)
         listed = [[_hit(hit, release.search.previews) for hit in hits] for hits in results]
         return answer({"results": listed, **_by(release)})
@@ -98,8 +98,21 @@ class Questions:
         wanted = read(Wanted, asked.body, self._service.settings.most_items)
         side, items = await self._items(asked, wanted)
         head = _head(side)
+        if (watch := self._service.watch) is not None:
+            vectors, answers = await side.all(items, asked.timeout)
+            assert answers is not None
+            watch.seen(_route(asked), _release(asked), side, wanted, items, vectors, answers)
+            return side, answers
         probabilities, novelty = await side.answer(items, asked.timeout)
         return side, Answers.of(probabilities, novelty, head["classes"], head["threshold"])
+
+    async def _vectors(self, asked: Asked, wanted: Wanted, side: Side, items: list[Any]) -> Floats:
+        """Return the embeddings of a request's items; where traffic is watched they are written down."""
+        if (watch := self._service.watch) is None:
+            return await side.embed(items, asked.timeout)
+        vectors, answers = await side.all(items, asked.timeout)
+        watch.seen(_route(asked), _release(asked), side, wanted, items, vectors, answers)
+        return vectors
 
     async def _items(self, asked: Asked, wanted: Wanted) -> tuple[Side, list[Any]]:
         """Return the side that takes a request's items, and these ready for it; its key has paid for them."""
@@ -138,6 +151,10 @@ class Questions:
 def _release(asked: Asked) -> Release:
     assert asked.release is not None
     return asked.release
+
+
+def _route(asked: Asked) -> str:
+    return str(asked.request.scope["path"])
 
 
 def _head(side: Side) -> Mapping[str, Any]:

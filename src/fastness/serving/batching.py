@@ -35,6 +35,10 @@ class Overloaded(Exception):
         self.reason, self.after = reason, after
 
 
+class Unreadable(BadInput):
+    """An item of a request cannot be read; the others might be."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How batches are made.
@@ -127,7 +131,7 @@ class Batcher:
 
         Raises:
             Overloaded: it would take too long, or did.
-            BadInput: an item cannot be used; names its position.
+            Unreadable: an item cannot be used; names its position.
             Failure: the batcher was closed.
             RuntimeError: the computation failed; its cause says how.
         """
@@ -262,7 +266,7 @@ class Batcher:
             return
         ((job, places),) = batch
         if isinstance(error, Unusable):
-            told: Exception = BadInput(_placed(str(error), places.start))
+            told: Exception = Unreadable(_placed(str(error), places.start))
         else:
             told = RuntimeError(f"a batch could not be computed ({type(error).__name__})")
             told.__cause__ = error

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from fastness.core.errors import BadInput, Failure
 from fastness.registry.keys import Key
-from fastness.serving.batching import Overloaded
+from fastness.serving.batching import Overloaded, Unreadable
 from fastness.serving.guard import Denied
 from fastness.serving.release import Release
 from fastness.serving.service import Service
@@ -65,6 +65,7 @@ class Asked:
         body: its bytes.
         timeout: seconds that its answer may take.
         release: what answers it.
+        unreadable: whether it was refused for an item that cannot be read.
         items: how many it asks about, once that is known.
         pixels: of its pictures, which are in memory.
     """
@@ -74,6 +75,7 @@ class Asked:
     body: bytes
     timeout: float
     release: Release | None = None
+    unreadable: bool = False
     items: int = 0
     pixels: int = 0
 
@@ -125,7 +127,9 @@ class Doors:
             telemetry.seconds.labels(route).observe(seconds)
             if asked.items and response.status_code == 200:
                 telemetry.items.labels(route).inc(asked.items)
-            if not asks and response.status_code < 400:
+            if asks:
+                self._write_down(route, response.status_code, seconds, asked)
+            elif response.status_code < 400:
                 return response
             telemetry.log(
                 "request",
@@ -163,6 +167,7 @@ class Doors:
         except Refusal as error:
             return refused(error.status, str(error))
         except BadInput as error:
+            asked.unreadable = isinstance(error, Unreadable)
             return refused(400, str(error))
         except Failure as error:
             return refused(503, str(error), 1.0)
@@ -171,6 +176,12 @@ class Doors:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told, and what it is stands in the log
             self._service.telemetry.log("broken", path=asked.request.url.path, why=_where(error))
             return refused(500, "something is wrong here; the log says what")
+
+    def _write_down(self, route: str, status: int, seconds: float, asked: Asked) -> None:
+        """Count a question where traffic is watched; one that was refused unread for what would have answered it."""
+        if self._service.watch is not None:
+            release = asked.release or self._service.live.now
+            self._service.watch.count(route, status, seconds, asked.items, release, asked.unreadable)
 
     def _overloaded(self, error: Overloaded) -> Response:
         self._service.telemetry.refused.labels(error.reason).inc()

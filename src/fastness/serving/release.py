@@ -20,9 +20,9 @@ from fastness.index import Hit, Index
 from fastness.index.previews import kept, preview
 from fastness.registry import Registry
 from fastness.registry.target import Target
-from fastness.serving.batching import Arrays, Batcher, Limits
+from fastness.serving.batching import Arrays, Batcher, Limits, Unreadable
 from fastness.serving.forms import chosen
-from fastness_runtime import Encoder, Unusable, signature
+from fastness_runtime import Answers, Encoder, Unusable, signature
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import described
 from fastness_runtime.items import Texts, Tokens
@@ -73,13 +73,13 @@ class Side:
         """Return the tokens of each text.
 
         Raises:
-            BadInput: a text has none; names its position.
+            Unreadable: a text has none; names its position.
         """
         assert isinstance(self.encoder.batches, Texts)
         try:
             return self.encoder.batches.tokens(texts)
         except Unusable as error:
-            raise BadInput(str(error)) from None
+            raise Unreadable(str(error)) from None
 
     async def embed(self, items: Sequence[Any], timeout: float) -> Floats:
         """Return embeddings float32 ``[N, dim]``, length 1; see `Batcher.run`."""
@@ -89,6 +89,13 @@ class Side:
     async def answer(self, items: Sequence[Any], timeout: float) -> Arrays:
         """Return probabilities float32 ``[N, C]`` and novelty float32 ``[N]``; see `Batcher.run`."""
         return await self.batcher.run(items, ANSWERS, timeout)
+
+    async def all(self, items: Sequence[Any], timeout: float) -> tuple[Floats, Answers | None]:
+        """Return embeddings, and what the head says, if there is one; see `Batcher.run`."""
+        if self.head is None:
+            return await self.embed(items, timeout), None
+        vectors, probabilities, novelty = await self.batcher.run(items, (*OUTPUTS[:1], *ANSWERS), timeout)
+        return vectors, Answers.of(probabilities, novelty, self.head["classes"], self.head["threshold"])
 
     def _computed(self, items: list[Any], outputs: tuple[str, ...]) -> Arrays:
         return self.encoder.compute(items, *outputs, batch_size=len(items))

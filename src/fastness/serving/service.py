@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastness.core.errors import Failure
+from fastness.core.errors import Failure, FastnessError
 from fastness.core.hardware import cores
 from fastness.registry import Registry
+from fastness.registry.target import Target
 from fastness.serving.batching import Limits
 from fastness.serving.guard import Guard
 from fastness.serving.live import Live
 from fastness.serving.release import Power, Release
 from fastness.serving.telemetry import Telemetry
+from fastness.serving.watch import Watch, Watching
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Settings:
         most_pixels: of the pictures in a request; twice as many are in memory at once.
         most_requests: under way at once.
         poll: seconds between two looks at the registry.
+        watch: what is written down of the traffic, and where; ``None``: nothing.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Settings:
     most_pixels: int = 64_000_000
     most_requests: int = 1024
     poll: float = 1.0
+    watch: Watching | None = None
 
 
 class Service:
@@ -64,7 +68,7 @@ class Service:
     def __init__(self, registry: Registry, settings: Settings, telemetry: Telemetry | None = None) -> None:
         self.settings, self.telemetry = settings, telemetry or Telemetry()
         self.guard = Guard(settings.open)
-        load = partial(
+        self._release = partial(
             Release,
             registry,
             form=settings.form,
@@ -72,9 +76,21 @@ class Service:
             limits=settings.limits,
             seen=self.telemetry.batch,
         )
-        self.live = Live(registry, settings.name, settings.alias, settings.collection, load, self.guard, self.telemetry)
+        self.live = Live(
+            registry, settings.name, settings.alias, settings.collection, self._load, self.guard, self.telemetry
+        )
+        self.watch: Watch | None = None
+        if settings.watch is not None:
+            self.watch = Watch(settings.watch, settings.name, settings.alias, self.telemetry)
         self.pixels = 0  # of pictures that are in memory
         self.decoders = ThreadPoolExecutor(cores(), "decode")
+
+    def _load(self, wanted: Target) -> Release:
+        """Return a release of what is wanted, known to what watches it."""
+        release = self._release(target=wanted)
+        if self.watch is not None:
+            self.watch.learn(release)
+        return release
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Load what the alias names, and begin to watch.
@@ -86,11 +102,18 @@ class Service:
         await self.live.look()
         if self.live.now is None:
             raise Failure(self.live.trouble or "nothing to serve")
-        return [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look)]
+        watches = [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look)]
+        if self.watch is not None:
+            watches.append(asyncio.create_task(self._always(self._write_down, self.watch.every)))
+        return watches
 
-    async def _always(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _write_down(self) -> None:
+        if self.watch is not None:
+            await asyncio.to_thread(self.watch.flush)
+
+    async def _always(self, job: Callable[[], Coroutine[Any, Any, None]], every: float | None = None) -> None:
         while True:
-            await asyncio.sleep(self.settings.poll)
+            await asyncio.sleep(every or self.settings.poll)
             try:
                 await job()
             except Exception as error:  # noqa: BLE001 - a watch that ended would serve an old version for ever
@@ -102,3 +125,8 @@ class Service:
             watch.cancel()
         await self.live.close()
         self.decoders.shutdown()
+        if self.watch is not None:
+            try:
+                await asyncio.to_thread(self.watch.close)
+            except (FastnessError, OSError) as error:  # nothing more can be done about it here
+                self.telemetry.log("watch not closed", why=str(error))

@@ -7,16 +7,23 @@ import base64
 import binascii
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastness.core.errors import BadInput
+from fastness.serving.batching import Unreadable
 from fastness_runtime.decode import DamagedItem, declared, decode
 
 Row = dict[str, str | float | int | bool | None]
 Item = str | Row
 PICTURE = "data:image/"
+RESERVED = ("label", "confidence", "novelty", "abstained", "right", "truth", "route", "side", "payload")
+"""Columns that metadata may not be called: what is found out of an item stands there."""
+
+_Name = Annotated[str, Field(max_length=200)]
+_Said = Annotated[str, Field(max_length=200)] | bool | int | Annotated[float, Field(allow_inf_nan=False)] | None
+_Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], _Said], Field(max_length=16)]
 Body = TypeVar("Body", bound="Wanted")
 
 
@@ -30,6 +37,10 @@ class Wanted(BaseModel):
     input: Item | list[Item]
     model: str | None = Field(None, description="Ignored: the alias says what answers.")
     side: str | None = Field(None, description="Of things with several sides, where the item does not tell.")
+    ids: list[_Name] | None = Field(None, description="What you call the items, one each: labels are joined by it.")
+    metadata: list[_Metadata] | None = Field(
+        None, description="What you know of the items, an object each: where traffic is watched, kept with its vector."
+    )
 
     @property
     def items(self) -> list[Item]:
@@ -72,7 +83,18 @@ def read(kind: type[Body], body: bytes, most: int) -> Body:
         raise BadInput("input: is empty; give at least one item")
     if len(found.items) > most:
         raise BadInput(f"input: {len(found.items)} items; at most {most} in a request")
+    _check_told(found)
     return found
+
+
+def _check_told(wanted: Wanted) -> None:
+    """Refuse what a client says of its items if it is not said of each, or under a name that is taken."""
+    for name, told in (("ids", wanted.ids), ("metadata", wanted.metadata)):
+        if told is not None and len(told) != len(wanted.items):
+            raise BadInput(f"{name}: {len(told)} for {len(wanted.items)} items; give one each, or none")
+    taken = next((key for said in wanted.metadata or () for key in said if key in RESERVED), None)
+    if taken is not None:
+        raise BadInput(f"metadata: '{taken}' is what is found out here; call it otherwise")
 
 
 def modality_of(items: list[Item]) -> str:
@@ -102,7 +124,7 @@ async def pictures(items: list[Item], pool: Executor, allow: Callable[[int], Non
         allow: asked before anything is decoded whether there is room for so many pixels; raises if not.
 
     Raises:
-        BadInput: an item is damaged; names its position.
+        Unreadable: an item is damaged; names its position.
     """
     files = [_file(str(item), position) for position, item in enumerate(items)]
     allow(sum(map(declared, files)))
@@ -113,15 +135,15 @@ async def pictures(items: list[Item], pool: Executor, allow: Callable[[int], Non
 def _file(url: str, position: int) -> bytes:
     head, comma, data = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise BadInput(f"item {position}: a picture is given as data:image/jpeg;base64,…")
+        raise Unreadable(f"item {position}: a picture is given as data:image/jpeg;base64,…")
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadInput(f"item {position}: its base64 is none ({error})") from None
+        raise Unreadable(f"item {position}: its base64 is none ({error})") from None
 
 
 def _picture(file: bytes, position: int) -> Any:
     try:
         return decode(file)
     except DamagedItem as error:
-        raise BadInput(f"item {position}: {error}; leave it out or mend it") from None
+        raise Unreadable(f"item {position}: {error}; leave it out or mend it") from None
