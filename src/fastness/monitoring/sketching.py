@@ -69,18 +69,12 @@ def sketch(
     whole, say = bundle if isinstance(bundle, Bundle) else load(bundle), say or (lambda line: None)
     if isinstance(whole, Exported):
         raise BadInput(f"{whole.path}: is an export; give the bundle's folder, and --form {whole.recipe['form']}")
-    one, answering = whole.one_side(side), _head(whole, head, side)
+    one, answering = whole.one_side(side), head_of(whole, head, side)
     items = _sample(one, one.open(data, **columns), answering, most, seed)
     dataset = items.dataset
-    computing = one if form is None else load(_export(whole.path, form, side))
+    computing = one if form is None else load(export_of(whole.path, form, side))
     say(f"embedding {len(items):,} items …")
-    features = computing.embed_items(items, normalize=False)
-    vectors = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    window = Window(
-        vectors.astype(np.float16).astype(np.float32),
-        {**_known(dataset), **told(items), **({} if answering is None else _answered(answering, features, dataset))},
-        [printable(name) for name in dataset.manifest.names],
-    )
+    window = embedded(computing, items, answering)
     about = {
         "bundle": whole.id,
         "form": form or "float32",
@@ -96,8 +90,30 @@ def sketch(
     return found
 
 
-def _head(bundle: Bundle, name: str | None, side: str | None) -> Head | None:
-    """Return the head that answers, if there is one."""
+def embedded(computing: Bundle, items: Items, answering: Head | None) -> Window:
+    """Return items as a service would see them: vectors, what is known of each, and what a head says.
+
+    Args:
+        computing: an encoder, or an export of it.
+        items: made ready for it.
+        answering: a head of the same bundle.
+    """
+    dataset = items.dataset
+    features = computing.embed_items(items, normalize=False)
+    vectors = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return Window(
+        vectors.astype(np.float16).astype(np.float32),
+        {**_known(dataset), **told(items), **({} if answering is None else _answered(answering, features, dataset))},
+        [printable(name) for name in dataset.manifest.names],
+    )
+
+
+def head_of(bundle: Bundle, name: str | None, side: str | None) -> Head | None:
+    """Return the head that answers, if there is one: the named one, or the only one.
+
+    Raises:
+        BadInput: there is none of that name, or it is of another side.
+    """
     if name is None and len(heads.names(bundle)) != 1:
         return None
     found = heads.read(bundle, name)
@@ -108,7 +124,12 @@ def _head(bundle: Bundle, name: str | None, side: str | None) -> Head | None:
     return None
 
 
-def _export(bundle: Path, form: str, side: str | None) -> Path:
+def export_of(bundle: Path, form: str, side: str | None) -> Path:
+    """Return the folder of a bundle's export in a form.
+
+    Raises:
+        BadInput: it has none.
+    """
     there = {}
     for path in sorted(bundle.glob("exports/*/export.json")):
         about = described(path.parent)
