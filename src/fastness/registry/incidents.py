@@ -215,11 +215,10 @@ def happened(
     connection.execute(happenings.insert().values(**row, detail=detail))
 
 
-def last_of(connection: sa.Connection, incident: int, what: str) -> str | None:
-    """Return what was said when something happened to an incident the last time, ``None`` if it never did."""
-    wanted = sa.select(happenings.c.said).where(happenings.c.incident == incident, happenings.c.what == what)
-    found = connection.execute(wanted.order_by(happenings.c.id.desc()).limit(1)).scalar()
-    return None if found is None else str(found)
+def told(connection: sa.Connection, incident: int, what: str, said: str) -> bool:
+    """Whether a timeline says something already."""
+    wanted = sa.select(happenings.c.id).where(happenings.c.incident == incident, happenings.c.what == what)
+    return connection.execute(wanted.where(happenings.c.said == said).limit(1)).first() is not None
 
 
 def as_incident(row: Any) -> Incident:

@@ -1,0 +1,199 @@
+"""The monitor: every window of what was served is judged once, and what follows is done.
+
+It keeps nothing in memory that matters. Which windows are judged, what is wrong and what is due about it stands in the
+registry; so it may be killed at any moment, be run from time to time instead of always, or twice at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+
+from fastness.core.errors import BadInput, FastnessError
+from fastness.monitoring.actions import ACTIONS, Doing, Outcome
+from fastness.monitoring.decide import BY, decided
+from fastness.monitoring.journal import Kept, kept
+from fastness.monitoring.policy import Policy
+from fastness.monitoring.signals import judged_by
+from fastness.monitoring.sketch import FOLDER, Sketch
+from fastness.monitoring.traffic import Traffic
+from fastness.registry import Registry, incidents, outbox, watched
+from fastness.registry.outbox import AGAIN, DONE, DUE, FAILED, Action
+from fastness.registry.says import checked_alias, checked_name, now
+from fastness.registry.watched import Watched
+
+_LATE = 7_200_000_000  # microseconds that a window may be over later than one that ended at the same time
+_LONGEST_PAUSE = 900.0  # seconds
+_LEASE = 5.0  # seconds by which a claim outlasts what an action may take
+
+
+class Monitor:
+    """Watches what an alias names.
+
+    Args:
+        registry: that has the versions, and is told what is found.
+        spec: ``NAME@ALIAS``.
+        watch: folder of the services' journals.
+        policy: what counts as wrong and what is done then.
+        say: called with lines that tell what happens.
+
+    Raises:
+        BadInput: the spec is none.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        spec: str,
+        watch: str | Path,
+        policy: Policy,
+        *,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name, mark, self.alias = spec.partition("@")
+        if not mark:
+            raise BadInput(f"'{spec}': say which alias is watched: {spec or 'NAME'}@production")
+        checked_name(self.name)
+        checked_alias(self.alias)
+        self.registry, self.watch, self.policy = registry, Path(watch), policy
+        self.say = say or (lambda line: None)
+        self._references: dict[str, Sketch | None] = {}
+        self._running: dict[str, Popen[bytes]] = {}
+
+    def look(self) -> list[Watched]:
+        """Judge every window that nobody has judged; return what was found, the oldest first."""
+        found = []
+        for windows in self._unjudged():
+            judged = self._judge(windows)
+            with self.registry.database.writing() as connection:
+                opened = decided(connection, self.policy, judged)
+            if opened is None:
+                continue  # another monitor was faster
+            found.append(judged)
+            alarms = [f"{signal}: {said['said']}" for signal, said in judged.verdict.items() if said["alarm"]]
+            self.say(f"{judged.windows[-1]}  {judged.version}  {judged.items:,} items  {'; '.join(alarms) or 'fine'}")
+            for incident in opened:
+                self.say(f"{incident}  {incident.title}")
+        return found
+
+    def act(self) -> int:
+        """Do what is due; return how much was taken up."""
+        timeouts = [action.timeout for action in self.policy.actions]
+        taken = 0
+        while action := outbox.claimed(self.registry, self.name, self.alias, max(timeouts, default=0) + _LEASE):
+            taken += 1
+            self._settle(action, self._outcome(action))
+        return taken
+
+    def run(self, every: float, stop: threading.Event) -> None:
+        """Look and act until told to stop; what cannot be reached is looked for again.
+
+        Args:
+            every: seconds between two looks.
+            stop: ends it.
+        """
+        while True:
+            try:
+                self.look()
+                self.act()
+            except FastnessError as error:  # a database or a disk that may come back, a file that is mended
+                self.say(f"cannot look: {error}")
+            if stop.wait(every):
+                return
+
+    # -- windows ----------------------------------------------------------------------------------------------------
+
+    def _unjudged(self) -> Iterator[list[Kept]]:
+        """Yield windows that are to be judged together: of one version, with enough items or requests.
+
+        Windows of several processes that ended at the same time belong together.
+        """
+        since = watched.judged_until(self.registry, self.name, self.alias) - _LATE
+        done = watched.judged(self.registry, self.name, self.alias, since)
+        waiting: dict[str, list[Kept]] = {}
+        for window in kept(self.watch, self.name, self.alias, max(since, 0)):
+            if window.id in done:
+                continue
+            together = waiting.setdefault(window.version, [])
+            if self._enough(together) and window.end > together[-1].end:
+                yield together
+                waiting[window.version] = together = []
+            together.append(window)
+        yield from sorted(filter(self._enough, waiting.values()), key=lambda windows: windows[-1].end)
+
+    def _enough(self, windows: list[Kept]) -> bool:
+        return any(sum(w.counts.get(of, 0) for w in windows) >= self.policy.least for of in ("items", "requests"))
+
+    def _judge(self, windows: list[Kept]) -> Watched:
+        traffic = Traffic.of(windows)
+        seed = int.from_bytes(hashlib.sha256(windows[-1].id.encode()).digest()[:4], "big")
+        try:
+            verdict = judged_by(self.policy, traffic, self._reference(traffic.version), seed)
+        except BadInput as error:  # a file of it is damaged: it will be so the next time too
+            self.say(f"{windows[-1].id}: cannot be judged: {error}")
+            verdict = {}
+        return Watched(
+            self.name,
+            self.alias,
+            [window.id for window in windows],
+            traffic.version,
+            traffic.start,
+            traffic.end,
+            int(traffic.counts.get("items", 0)),
+            verdict,
+        )
+
+    def _reference(self, version: str) -> Sketch | None:
+        """Return the reference of a version, ``None`` if it has none."""
+        if version not in self._references:
+            self._references.clear()  # a version that served before does so no more
+            folder = self.registry.pull(version) if version.startswith(f"{self.name}@") else None
+            there = folder is not None and (folder / FOLDER).is_dir()
+            self._references[version] = Sketch.load(folder) if folder is not None and there else None
+            if not there:
+                self.say(f"{version or 'what serves'}: has no reference; make one with: fastness sketch BUNDLE DATA")
+        return self._references[version]
+
+    # -- actions ----------------------------------------------------------------------------------------------------
+
+    def _outcome(self, action: Action) -> Outcome:
+        settings = self.policy.action(action.action)
+        if settings is None:
+            return Outcome("failed", f"the policy has no {action.action} any more")
+        about = incidents.incident(self.registry, action.incident)
+        doing = Doing(self.registry, about, action, settings, self._running, BY)
+        try:
+            found = ACTIONS.get(settings.do)(doing)
+        except BadInput as error:
+            return Outcome("failed", str(error))
+        except FastnessError as error:
+            found = Outcome("retry", str(error))
+        if found.state == "retry" and action.attempts >= settings.attempts:
+            return Outcome("failed", f"given up after {action.attempts} attempts: {found.said}", found.detail)
+        if found.state == "retry":
+            pause = min(settings.pause * 2 ** min(action.attempts - 1, 20), _LONGEST_PAUSE)
+            return Outcome("retry", found.said, found.detail, pause, found.within)
+        return found
+
+    def _settle(self, action: Action, found: Outcome) -> None:
+        """Write down how an action ended, and what it means for what comes."""
+        state = {"done": DONE, "failed": FAILED}.get(found.state, DUE)
+        later = None if found.seconds is None else now() + int(found.seconds * 1e6)
+        with self.registry.database.writing() as connection:
+            due = later if state == DUE else None
+            counted = found.state != "wait"
+            if not outbox.settled(connection, action, state, found.said, due=due, counted=counted):
+                return  # it took so long that another monitor has it
+            if found.within is not None:
+                found.within(connection)
+            if state == DONE and later is not None and incidents.is_open(connection, action.incident):
+                outbox.plan(connection, action.incident, action.action, ends=True, phase=AGAIN, due=later)
+            what = {"done": action.action, "failed": "failed", "retry": "trying", "wait": "running"}[found.state]
+            said = found.said if state == DONE else f"{action.action}: {found.said}"
+            known = state == DUE and incidents.told(connection, action.incident, what, said)
+            if not known and not (state == DONE and action.phase == AGAIN):
+                incidents.happened(connection, action.incident, what, said, found.detail, by=BY)
+                self.say(f"incident {action.incident}  {what}  {said}")
