@@ -21,10 +21,12 @@ from fastness.cli import (
     evaluate,
     export,
     fit,
+    incident,
     index,
     key,
     methods,
     mine,
+    monitor,
     narrow,
     prune,
     registry,
@@ -84,6 +86,7 @@ _VERBS = (
     sign,
     verify,
     serve,
+    monitor,
     ci,
     demo,
 )
@@ -91,6 +94,7 @@ for _verb in _VERBS:
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
 app.add_typer(index.index, name="index")
 app.add_typer(registry.registry, name="registry")
+app.add_typer(incident.incident, name="incident")
 
 
 def main() -> None:
