@@ -20,6 +20,7 @@ from fastness.cli import (
     embed,
     evaluate,
     export,
+    features,
     fit,
     incident,
     index,
@@ -95,6 +96,7 @@ for _verb in _VERBS:
 app.add_typer(index.index, name="index")
 app.add_typer(registry.registry, name="registry")
 app.add_typer(incident.incident, name="incident")
+app.add_typer(features.features, name="features")
 
 
 def main() -> None:

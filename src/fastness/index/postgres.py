@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any
 
 import numpy as np
 
 from fastness.core.conditions import NUMBER, Condition, Fragment, sql
 from fastness.core.errors import BadInput, Failure
+from fastness.core.postgres import Place, connect, connected, errors, place_of
 from fastness.index.about import FORMAT
 from fastness.index.base import CANDIDATES, About, Batch, Hit, Index
 from fastness.index.exact import Floats
@@ -30,14 +29,6 @@ KINDS = ("flat", "hnsw", "binary")
 EXACT = 50_000  # matching items are compared one by one up to here
 _CANDIDATES = {"flat": 10, "hnsw": 100, "binary": 2000}
 _MOST = 1000  # that pgvector's graph can be asked for
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,50}")
-_NO_TABLE = "42P01"
-
-
-class _Place(NamedTuple):
-    server: str  # what the client is given, with the password
-    table: str
-    shown: str  # what messages say, without it
 
 
 class PostgresIndex(Index):
@@ -51,7 +42,7 @@ class PostgresIndex(Index):
             raise BadInput(f"unknown kind of index '{about.kind}' on PostgreSQL; known: {', '.join(KINDS)}")
         table, dim = place.table, about.dim
         bits = ", bits bit varying not null" if about.kind == "binary" else ""
-        with _connected(place) as connection, _errors(place), connection.transaction():
+        with connected(place) as connection, errors(place), connection.transaction():
             if connection.execute("select to_regclass(%s)", [f"{table}_about"]).fetchone() != (None,):
                 raise BadInput(f"{place.shown}: is there already; add to it, or choose another table")
             connection.execute("create extension if not exists vector")
@@ -73,8 +64,8 @@ class PostgresIndex(Index):
         super().__init__(self._at.shown)
         self._table = self._at.table
         self._signs: Signs | None = None
-        with _errors(self._at):
-            self._connection = _connection(self._at)
+        with errors(self._at):
+            self._connection = connect(self._at)
             row = self._connection.execute(f"select about from {self._table}_about").fetchone()
         if row is None or row[0].get("format") != FORMAT:
             raise BadInput(f"{self.address}: is no index of this version's format ({FORMAT}); build it anew")
@@ -93,7 +84,7 @@ class PostgresIndex(Index):
 
     def ids(self) -> list[str]:
         """Return the ids of all items."""
-        with _errors(self._at):
+        with errors(self._at):
             return [name for (name,) in self._connection.execute(f"select id from {self._table}")]
 
     def show(self) -> dict[str, Any]:
@@ -109,7 +100,7 @@ class PostgresIndex(Index):
     def _add(self, batch: Batch) -> None:
         table = self._table
         fields = "id, vector, metadata" + (", bits" if self.about.kind == "binary" else "")
-        with _errors(self._at), self._connection.transaction():
+        with errors(self._at), self._connection.transaction():
             self._enter_columns(batch.kinds)
             self._connection.execute(
                 f"create temporary table added on commit drop as select {fields} from {table} with no data"
@@ -151,7 +142,7 @@ class PostgresIndex(Index):
         return ["".join("01"[bit] for bit in row) for row in np.unpackbits(self._signs.of(vectors), axis=1)]
 
     def _remove(self, ids: list[str]) -> int:
-        with _errors(self._at), self._connection.transaction():
+        with errors(self._at), self._connection.transaction():
             found = self._connection.execute(f"delete from {self._table} where id = any(%s) returning id", [ids])
             gone = {name for (name,) in found}
             if absent := [name for name in ids if name not in gone]:
@@ -161,7 +152,7 @@ class PostgresIndex(Index):
     def _search(self, queries: Floats, k: int, where: Condition | None, candidates: int | None) -> list[list[Hit]]:
         condition, values = ("true", []) if where is None else sql(where, self._column, "%s")
         number = max(k, candidates or -(-k * _CANDIDATES[self.about.kind] // CANDIDATES))
-        with _errors(self._at), self._connection.transaction():
+        with errors(self._at), self._connection.transaction():
             # One moment for all of it; a graph looks at filters last, so few items that match are all compared.
             self._connection.execute("set transaction isolation level repeatable read")
             there = int(self._one(f"select count(*) from {self._table} where {condition}", values))
@@ -191,7 +182,7 @@ class PostgresIndex(Index):
         return '(metadata->>%s) collate "C"', [name]
 
     def _one(self, text: str, values: list[Any] | None = None) -> Any:
-        with _errors(self._at):
+        with errors(self._at):
             row = self._connection.execute(text, values).fetchone()
         if row is None:
             raise Failure(f"{self.address}: its table of columns is empty; build the index anew")
@@ -207,8 +198,8 @@ def alone(address: str) -> Iterator[bool]:
     """
     place = _place(address)
     name = int.from_bytes(hashlib.sha256(place.table.encode()).digest()[:8], "big", signed=True)
-    with _connected(place) as connection:
-        with _errors(place):
+    with connected(place) as connection:
+        with errors(place):
             (first,) = connection.execute("select pg_try_advisory_lock(%s)", [name]).fetchone()
         yield bool(first)
 
@@ -217,49 +208,5 @@ def _text(vector: Floats) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
 
 
-def _place(address: str) -> _Place:
-    parts = urlsplit(address)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    table = options.pop("table", "fastness_index")
-    host = parts.netloc.rpartition("@")[2]
-    name = (parts.username or "") + "@" * bool(parts.username) + host
-    shown = f"postgresql://{name}{parts.path}?table={table}"
-    if not _NAME.fullmatch(table):
-        raise BadInput(f"{shown}: a table's name is of small letters, digits and _, at most 51")
-    return _Place(urlunsplit(parts._replace(query=urlencode(options))), table, shown)
-
-
-def _connection(place: _Place) -> Any:
-    try:
-        import psycopg
-    except ImportError:
-        raise BadInput(f"{place.shown}: needs psycopg; install it with: pip install 'fastness[postgres]'") from None
-    return psycopg.connect(place.server, autocommit=True, connect_timeout=30)
-
-
-@contextmanager
-def _connected(place: _Place) -> Iterator[Any]:
-    with _errors(place):
-        connection = _connection(place)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _errors(place: _Place) -> Iterator[None]:
-    """Turn what the server says into one line that names the table, and never the password."""
-    try:
-        import psycopg
-    except ImportError:
-        yield  # refused where the connection is made
-        return
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate == _NO_TABLE:
-            raise BadInput(f"{place.shown}: no index here; make one with: fastness index build") from None
-        said = " ".join(str(error).split())[:300]
-        kind = BadInput if isinstance(error, psycopg.ProgrammingError | psycopg.DataError) else Failure
-        raise kind(f"{place.shown}: {said}") from None
+def _place(address: str) -> Place:
+    return place_of(address, "fastness_index", "no index here; make one with: fastness index build")
