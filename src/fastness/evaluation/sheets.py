@@ -25,9 +25,13 @@ from fastness.index import VectorIndex
 
 def sheet(dataset: Dataset, positions: Sequence[int], across: int = 6) -> str:
     """Items side by side: pictures with the class below as one picture, texts as a table."""
-    items = [shown(dataset, position) for position in positions]
     labels = dataset.labels
     names = ["" if labels is None else [*dataset.class_names, ""][labels[position]] for position in positions]
+    return laid_out([shown(dataset, position) for position in positions], names, across)
+
+
+def laid_out(items: Sequence[Image.Image | str], names: Sequence[str], across: int = 6) -> str:
+    """Items as they look side by side, each with a name: pictures as one picture, texts as a table."""
     if any(isinstance(item, str) for item in items):
         return _table([[name, str(item)] for name, item in zip(names, items, strict=True)])
     tile, gap, line = 96, 6, 16
