@@ -25,6 +25,7 @@ from fastness.cli import (
     incident,
     index,
     key,
+    labels,
     methods,
     mine,
     monitor,
@@ -35,8 +36,10 @@ from fastness.cli import (
     search,
     serve,
     sign,
+    sketch,
     train,
     verify,
+    watch,
 )
 from fastness.core.errors import FastnessError
 
@@ -86,6 +89,7 @@ _VERBS = (
     key,
     sign,
     verify,
+    sketch,
     serve,
     monitor,
     ci,
@@ -95,6 +99,8 @@ for _verb in _VERBS:
     app.command()(getattr(_verb, _verb.__name__.rpartition(".")[2]))
 app.add_typer(index.index, name="index")
 app.add_typer(registry.registry, name="registry")
+app.add_typer(watch.watch, name="watch")
+app.add_typer(labels.labels, name="labels")
 app.add_typer(incident.incident, name="incident")
 app.add_typer(features.features, name="features")
 

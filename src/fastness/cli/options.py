@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fastness.core.errors import BadInput
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Columns = dict[str, str | None]
 
@@ -60,6 +62,18 @@ def taking(
     with_options.__annotations__ = {name: p.annotation for name, p in whole.parameters.items()}
     del with_options.__wrapped__  # else its own signature would be read
     return with_options
+
+
+def watched(spec: str) -> tuple[str, str]:
+    """Return the name and the alias that ``NAME@ALIAS`` says.
+
+    Raises:
+        BadInput: it says none.
+    """
+    name, _, alias = spec.partition("@")
+    if not name or not alias or alias.isdecimal():
+        raise BadInput(f"'{spec[:80]}': what is watched is an alias; say {name[:40] or 'NAME'}@production")
+    return name, alias
 
 
 def names(listed: list[str] | None) -> list[str] | None:

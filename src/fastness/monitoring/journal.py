@@ -176,6 +176,7 @@ class Journal:
         metadata: Sequence[Mapping[str, Any]] | None = None,
         columns: Known | None = None,
         facts: Facts | None = None,
+        at: Sequence[int] | Array | None = None,
     ) -> None:
         """Write down items that were embedded.
 
@@ -187,11 +188,12 @@ class Journal:
             metadata: of each item what the client says of it: numbers, texts, ``None``.
             columns: what a head says and else is known of all items, ``[N]`` each; stands before metadata.
             facts: from positions to what can be told of these items; asked of those alone that are kept.
+            at: when they were asked about, of one window; ``None``: now.
         """
         columns = columns or {}
         with self._lock:
-            at = self._clock()
-            window = self._current(version, index, at)
+            now = self._clock()
+            window = self._current(version, index, now)
             taken = window.reservoir.taken(len(vectors))
             places = [position for position, _ in taken]
             told = facts(places) if facts is not None and places else {}
@@ -200,12 +202,13 @@ class Journal:
                 known |= {name: values[position] for name, values in columns.items()}
                 known |= {name: values[row] for name, values in told.items()}
                 vector, name = vectors[position].astype(np.float16), ids[position] if ids else ""
-                window.put(place, (vector, name, at, known | {"route": route}))
+                asked = now if at is None else int(at[position])
+                window.put(place, (vector, name, asked, known | ({"route": route} if route else {})))
             window.add(vectors, columns)
             if window.waiting > _PENDING:  # they are not to fill the memory
                 window.assigned(clusters(window.take(), self._centroids(version)))
             if self._cut and window.reservoir.passed >= self._cut:
-                self._close((version, index), at)
+                self._close((version, index), now)
 
     def count(
         self,
@@ -409,6 +412,22 @@ def nearest(vectors: Floats, centroids: Floats) -> Array:
     """
     found: Array = (vectors @ centroids.T - np.square(centroids).sum(1) / 2).argmax(1)
     return found
+
+
+def quantile(latency: Array, q: float) -> float:
+    """Return the seconds within which a share of the requests was answered: the upper end of where that falls.
+
+    Args:
+        latency: see `Kept.latency`.
+        q: in [0, 1].
+
+    Returns:
+        infinity beyond the last of `SECONDS`, NaN of no requests.
+    """
+    if not latency.sum():
+        return float("nan")
+    place = int(np.searchsorted(np.cumsum(latency), q * latency.sum()))
+    return SECONDS[place] if place < len(SECONDS) else float("inf")
 
 
 def _kind(status: int) -> str | None:
