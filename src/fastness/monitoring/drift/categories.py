@@ -1,0 +1,36 @@
+"""Categories: has a column of texts the same values as often as it had?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastness.monitoring.drift.pooled import DRIFT, Array, Labels, Member, Numbers, Pooled, Test, root
+from fastness.monitoring.parts import divided
+
+
+@DRIFT.register("categories")
+class Categories(Test):
+    """Pearson's chi-squared of values by windows, an item; a gap is a value, and rare values are one together."""
+
+    floor = 0.03
+
+    def members(self, pooled: Pooled) -> Iterator[Member]:
+        """Compare each column of texts in which there are two different values, not too rare."""
+        for name, values in pooled.columns.items():
+            numbers = np.unique(divided(values), return_inverse=True)[1] if values.dtype.kind != "f" else np.zeros(1)
+            if numbers.max() > 0:
+                yield _member(name, numbers, pooled)
+
+
+def _member(name: str, numbers: Array, pooled: Pooled) -> Member:
+    ones = (numbers[:, None] == np.arange(numbers.max() + 1)).astype(np.float32)
+    counts = ones.sum(0)
+    expected = counts * pooled.n / (pooled.n + pooled.m)
+
+    def statistics(labels: Labels) -> Numbers:
+        squares = np.square((labels @ ones).astype(np.float64) - expected)
+        return (squares / counts).sum(1)[None] / (pooled.n + pooled.m) / pooled.evenness
+
+    return Member(name, "column", statistics, root, "Cohen's w")

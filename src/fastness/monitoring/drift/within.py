@@ -1,0 +1,37 @@
+"""Within: are the items of a slice like those that were in it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastness.evaluation.slices import Slice
+from fastness.monitoring.drift.pooled import DRIFT, Labels, Member, Numbers, Pooled, Test
+from fastness.monitoring.drift.spectral import distances, told_apart
+
+_LEAST = 10  # items of a slice, of both windows
+
+
+@DRIFT.register("within")
+class Within(Test):
+    """As `mean`, of the items of a slice: how many of them each window has does not matter."""
+
+    floor = 0.52
+
+    def members(self, pooled: Pooled) -> Iterator[Member]:
+        """Compare each slice that is asked for and has items enough."""
+        for part in pooled.slices:
+            if part.mask.sum() >= _LEAST:
+                yield _member(part, pooled)
+
+
+def _member(part: Slice, pooled: Pooled) -> Member:
+    rows = np.flatnonzero(part.mask)
+    vectors = pooled.vectors[rows]
+    measure = distances(vectors - vectors.mean(0))
+
+    def statistics(labels: Labels) -> Numbers:
+        return measure(labels[:, rows])
+
+    return Member(part.name, "slice", statistics, told_apart(pooled.evenness), "AUROC")
