@@ -2,7 +2,7 @@
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
 ``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
-``fs.sketch``, ``fs.Index``, ``fs.Registry``, ``fs.Features``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is
+``fs.sketch``, ``fs.drift``, ``fs.Index``, ``fs.Registry``, ``fs.Features``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is
 imported, with the heavy libraries that it needs, when it is first asked for.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         bench,
         classify,
         compare,
+        drift,
         evaluate,
         export,
         fit,
@@ -52,6 +53,7 @@ __all__ = [
     "bench",
     "classify",
     "compare",
+    "drift",
     "evaluate",
     "export",
     "fit",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastness.evaluation.side_by_side import compare
     from fastness.features import Features
     from fastness.index import Index
+    from fastness.monitoring.between import drift
     from fastness.monitoring.sketching import sketch
     from fastness.registry import Registry
     from fastness.serving.run import serve
@@ -39,6 +40,7 @@ _WHERE = {
     "bench": "fastness.delivery.bench.bench",
     "classify": "fastness.tasks.classify",
     "compare": "fastness.evaluation.side_by_side",
+    "drift": "fastness.monitoring.between",
     "evaluate": "fastness.evaluation.evaluate",
     "export": "fastness.delivery.export",
     "fit": "fastness.tasks.fit",
@@ -60,6 +62,7 @@ __all__ = [
     "bench",
     "classify",
     "compare",
+    "drift",
     "evaluate",
     "export",
     "fit",
