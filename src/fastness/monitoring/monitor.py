@@ -130,16 +130,13 @@ class Monitor:
     def _judge(self, windows: list[Kept]) -> Watched:
         traffic = Traffic.of(windows)
         seed = int.from_bytes(hashlib.sha256(windows[-1].id.encode()).digest()[:4], "big")
-        try:
-            verdict = judged_by(self.policy, traffic, self._reference(traffic.version), seed)
-        except BadInput as error:  # a file of it is damaged: it will be so the next time too
-            self.say(f"{windows[-1].id}: cannot be judged: {error}")
-            verdict = {}
+        version = traffic.version
+        verdict = judged_by(self.policy, traffic, lambda: self._reference(version), seed, self.say)
         return Watched(
             self.name,
             self.alias,
             [window.id for window in windows],
-            traffic.version,
+            version,
             traffic.start,
             traffic.end,
             int(traffic.counts.get("items", 0)),

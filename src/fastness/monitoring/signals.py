@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from fastness.core.errors import BadInput
 from fastness.core.registry import Registry as Names
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.traffic import Traffic
+
+_FINDINGS = 8  # of a verdict that are written down, whether they alarm or not
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,14 @@ class Asked:
 
     Attributes:
         traffic: windows that are judged together.
-        reference: of the version; ``None`` if it has none.
+        sketch: gives the version's reference, ``None`` if it has none.
         settings: of the policy.
         least: items, or requests, without which nothing is said.
         seed: of what is drawn at random.
     """
 
     traffic: Traffic
-    reference: Sketch | None
+    sketch: Callable[[], Sketch | None]
     settings: Any
     least: int
     seed: int
@@ -59,11 +62,27 @@ Says = Callable[[Asked], Reading | None]
 SIGNALS: Names[Says] = Names("signal", __name__, {})
 
 
-def judged_by(policy: Policy, traffic: Traffic, reference: Sketch | None, seed: int) -> dict[str, Any]:
-    """Return what each signal of a policy says, those that say nothing left out, as JSON values."""
+def judged_by(
+    policy: Policy,
+    traffic: Traffic,
+    sketch: Callable[[], Sketch | None],
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return what each signal of a policy says, those that say nothing left out, as JSON values.
+
+    Args:
+        policy: what is watched.
+        traffic, sketch, seed: see `Asked`.
+        say: is told of signals that cannot be judged, since a file is damaged, say; the others are.
+    """
     found = {}
     for name, settings in policy.signals.named().items():
-        said = SIGNALS.get(name)(Asked(traffic, reference, settings, policy.least, seed))
+        try:
+            said = SIGNALS.get(name)(Asked(traffic, sketch, settings, policy.least, seed))
+        except BadInput as error:
+            say(f"{name}: cannot be judged: {error}")
+            continue
         if said is not None:
             found[name] = said.to_dict()
     return found
@@ -74,11 +93,11 @@ def drift(asked: Asked) -> Reading | None:
     """Whether embeddings and columns are those of the reference."""
     from fastness.monitoring.drift import drifted
 
-    window, settings = asked.traffic.window, asked.settings
-    if asked.reference is None or len(window) < asked.least:
+    reference, window, settings = asked.sketch(), asked.traffic.window, asked.settings
+    if reference is None or len(window) < asked.least:
         return None
     verdict = drifted(
-        asked.reference.window,
+        reference.window,
         window,
         level=settings.level,
         tests=settings.tests,
@@ -87,7 +106,8 @@ def drift(asked: Asked) -> Reading | None:
         floors=settings.floors,
     )
     found = [finding for finding in verdict.findings if finding.alarm]
-    return Reading(verdict.alarm, verdict.said, min((f.p for f in found), default=None), verdict.to_dict())
+    detail = {**verdict.to_dict(), "findings": [asdict(f) for f in verdict.findings[: max(_FINDINGS, len(found))]]}
+    return Reading(verdict.alarm, verdict.said, verdict.findings[0].p, detail)
 
 
 @SIGNALS.register("errors")

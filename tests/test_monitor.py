@@ -1,0 +1,281 @@
+"""The monitor: every window is judged once and every alarm told, wherever it is killed and however many look.
+
+The traffic is written by the journal of the service, receivers listen on real sockets, the Alertmanager is Prometheus'
+own. ``FASTNESS_KILLS`` says how often it is killed; ``benchmarks/incidents.py`` does it in the published number.
+"""
+
+from __future__ import annotations
+
+import email
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastness.monitoring.journal import Journal
+from fastness.registry import Registry, incidents, outbox, watched
+from fastness.registry.controls import ABSTAIN, controls
+from watched import (
+    REQUESTS,
+    WHOLE,
+    Mailbox,
+    Receiver,
+    alerting,
+    alertmanager,
+    alerts,
+    monitor,
+    served,
+    settle,
+    story,
+    watching,
+    write_policy,
+)
+
+KILLS = int(os.environ.get("FASTNESS_KILLS", "6"))
+ROLLBACK = {"do": "rollback"}
+YES = "it is a test"
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Path:
+    """Return the folder of the journals."""
+    return tmp_path / "watch"
+
+
+@pytest.fixture
+def two(tmp_path: Path, make: Callable[[str], Path]) -> Registry:
+    """Return a registry with two versions, of which the second serves."""
+    registry = Registry(tmp_path / "registry")
+    for number, text in enumerate(("one", "two"), 1):
+        registry.add(make(text), "photos")
+        registry.promote(f"photos@{number}", "production", override=True, why=YES)
+    return registry
+
+
+def test_a_spell_of_errors_is_one_incident_that_is_told_and_over(registry: Registry, watch: Path, tmp_path: Path):
+    end = served(watch, WHOLE)
+    with Receiver() as hook:
+        policy = write_policy(tmp_path / "policy.yaml", {"do": "notify", "to": "webhook", "url": hook.url})
+        settle(watching(registry, watch, policy))
+        (one,) = incidents.incidents(registry)
+        assert (one.kind, one.version, one.times, one.state) == ("errors", "photos@1", 2, "closed")
+        assert one.seen == end - 2 * 60_000_000 and "60 of 300 requests ended in an error" in one.title
+        assert [w.alarmed("errors") for w in watched.history(registry, "photos", "production")][::-1] == [
+            share > 0 for share in WHOLE
+        ]
+        assert [e.what for e in incidents.timeline(registry, one.id)] == [
+            "opened",
+            "planned",
+            "closed",
+            "notify/webhook",
+            "notify/webhook",
+        ]
+        first, last = (body for _, _, body in hook.got)
+        assert first["text"].startswith(one.title) and last["text"].startswith("Over: ")
+        assert first["incident"]["id"] == one.id and len({key for _, key, _ in hook.got}) == 2
+        settle(watching(registry, watch, policy))  # another monitor, later: nothing is left to do
+        assert len(hook.got) == 2 and incidents.incidents(registry) == [one]
+
+
+def test_windows_with_too_little_wait_for_the_next(tmp_path: Path, watch: Path) -> None:
+    policy = write_policy(tmp_path / "policy.yaml", least=2 * REQUESTS)
+    end = served(watch, [0.0, 0.2, 0.0])
+    with Registry(tmp_path / "registry") as registry:
+        looking = watching(registry, watch, policy)
+        (found,) = looking.look()
+        assert len(found.windows) == 2 and "60 of 600 requests" in found.verdict["errors"]["said"]
+        assert looking.look() == []
+        served(watch, [0.0], begin=end)
+        (later,) = looking.look()
+        assert len(later.windows) == 2 and not later.verdict["errors"]["alarm"]
+        assert len(watched.judged(registry, "photos", "production")) == 4
+
+
+def test_slow_requests_alarm(tmp_path: Path, watch: Path) -> None:
+    journal = Journal(watch, "photos", "production", window=60)
+    for number in range(200):
+        journal.count("/v1/search", 200, 0.7 if number % 4 == 0 else 0.02, 1, version="photos@1")
+    journal.close()
+    signals = {"latency": {"seconds": 0.5, "share": 0.1}, "refused": {}}
+    policy = write_policy(tmp_path / "policy.yaml", signals=signals)
+    with Registry(tmp_path / "registry") as registry:
+        (found,) = watching(registry, watch, policy).look()
+        assert found.verdict["latency"]["alarm"] and not found.verdict["refused"]["alarm"]
+        assert "50 of 200 requests took more than 0.5 s (25.0%; allowed 10.0%)" in found.verdict["latency"]["said"]
+
+
+def test_what_is_not_delivered_is_tried_again_and_given_up(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    gone = {"do": "notify", "to": "webhook", "url": "http://127.0.0.1:1/", "name": "gone", "attempts": 3}
+    with Registry(tmp_path / "registry") as registry, Receiver(failing=2) as hook:
+        there = {"do": "notify", "to": "webhook", "url": "$HOOK_OF_A_TEST", "name": "there", "pause": 0.01}
+        policy = write_policy(tmp_path / "policy.yaml", {**gone, "pause": 0.01}, there, {"do": "rollback"})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOOK_OF_A_TEST", hook.url)
+            settle(watching(registry, watch, policy))
+        lost, told, back = outbox.actions_of(registry, 1)
+        assert (lost.state, lost.attempts, told.state, told.attempts) == ("failed", 3, "done", 3)
+        assert lost.said.startswith("given up after 3 attempts: notify/gone: URLError")
+        assert (back.state, back.said) == ("failed", "photos@production is version None by now, not photos@1")
+        assert len(hook.got) == 1 and hook.url not in json.dumps(story(registry))
+        whats = [entry.what for entry in incidents.timeline(registry, 1)]
+        assert whats.count("trying") == 2 and whats.count("failed") == 2
+
+
+def test_mails_are_a_thread(tmp_path: Path, watch: Path) -> None:
+    served(watch, WHOLE)
+    with Registry(tmp_path / "registry") as registry, Mailbox() as box:
+        mail = {
+            "do": "notify",
+            "to": "mail",
+            "server": box.address,
+            "sender": "fastness@x",
+            "receivers": ["a@x", "b@x"],
+        }
+        settle(watching(registry, watch, write_policy(tmp_path / "policy.yaml", mail)))
+        first, last = map(email.message_from_string, box.mails)
+        assert first["To"] == "a@x, b@x" and first["Subject"] == "errors at photos@production, incident 1"
+        assert last["Subject"].startswith("Over: ") and last["In-Reply-To"] == first["Message-ID"] != last["Message-ID"]
+
+
+def test_the_alias_goes_back_once(two: Registry, tmp_path: Path, watch: Path) -> None:
+    end = served(watch, [0.2, 0.2], "photos@2")
+    policy = write_policy(tmp_path / "policy.yaml", ROLLBACK)
+    settle(watching(two, watch, policy))
+    move = two.log("photos", "production")[0]
+    assert (move.what, move.number, move.before, move.by) == ("rollback", 1, 2, "fastness monitor")
+    assert move.why.startswith("incident 1: errors at photos@production (photos@2)")
+    end = served(watch, [0.0, 0.0, 0.0], "photos@1", end)
+    settle(watching(two, watch, policy))
+    assert incidents.incident(two, 1).state == "closed" and len(two.log("photos", "production")) == 3
+    two.promote("photos@2", "production", override=True, why=YES)
+    two.promote("photos@1", "production", override=True, why=YES)
+    served(watch, [0.2], "photos@2", end)  # an alarm about what serves no more
+    settle(watching(two, watch, policy))
+    assert outbox.actions_of(two, 2)[0].said == "photos@production is version 1 by now, not photos@2"
+    assert two.now_at("photos", "production") == 1
+    two.close()
+
+
+def test_a_rollback_whose_doer_was_killed_is_not_done_again(two: Registry, tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2], "photos@2")
+    looking = watching(two, watch, write_policy(tmp_path / "policy.yaml", {**ROLLBACK, "timeout": 0.1}))
+    looking.look()
+    taken = outbox.claimed(two, "photos", "production", 0.1)
+    assert taken is not None
+    two.rollback("photos", "production", why=f"incident 1: {incidents.incident(two, 1).title}")
+    settle(looking)  # the claim ends by itself
+    (row,) = outbox.actions_of(two, 1)
+    assert (row.state, row.claims) == ("done", 2) and len(two.log("photos", "production")) == 3
+    two.close()
+
+
+def test_heads_abstain_until_every_incident_is_over(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    policy = write_policy(tmp_path / "policy.yaml", {"do": "abstain"}, signals={"errors": {}, "latency": {}})
+    with Registry(tmp_path / "registry") as registry:
+        looking = watching(registry, watch, policy)
+        settle(looking)
+        assert controls(registry, "photos", "production")[ABSTAIN].value.startswith("incident 1: errors at")
+        journal = Journal(watch, "photos", "production", window=60)
+        for _ in range(REQUESTS):
+            journal.count("/v1/search", 200, 9.0, 1, version="photos@1")
+        journal.close()
+        settle(looking)
+        assert len(incidents.incidents(registry, closed=False)) == 2
+        for id in (1, 2):
+            assert ABSTAIN in controls(registry, "photos", "production")
+            incidents.close(registry, id, "over")
+            settle(looking)
+        assert controls(registry, "photos", "production") == {}
+
+
+def test_several_monitors_at_once_do_what_one_does(address: str, tmp_path: Path, watch: Path, server: str) -> None:
+    rounds = (0.0, 0.2, 0.0, 0.0) * 3
+    served(watch, rounds)
+    with Receiver() as hook:
+        policy = write_policy(tmp_path / "policy.yaml", {"do": "notify", "to": "webhook", "url": hook.url})
+        kept = str(tmp_path / "kept") if "://" in address else None
+        with Registry(tmp_path / "alone") as registry:
+            settle(watching(registry, watch, policy))
+            alone, messages = story(registry), len(hook.got)
+        Registry(address, kept).close()
+
+        def look() -> None:
+            with Registry(address, kept) as own:
+                settle(watching(own, watch, policy))
+
+        threads = [threading.Thread(target=look) for _ in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        with Registry(address, kept) as registry:
+            together = story(registry)
+        assert together["windows"] == alone["windows"] and together["incidents"] == alone["incidents"]
+        assert together["done"] == alone["done"] and len(hook.got) == 2 * messages == 12
+
+
+def test_killed_anywhere_it_loses_and_doubles_nothing(tmp_path: Path, watch: Path) -> None:
+    lots, end = random.Random(0), None
+    with Receiver() as hook, Registry(tmp_path / "registry") as registry, Registry(tmp_path / "alone") as calm:
+        there = {"do": "notify", "to": "webhook", "url": hook.url, "timeout": 0.1}
+        policy = write_policy(tmp_path / "policy.yaml", there, {"do": "abstain", "timeout": 0.1})
+        for _ in range(KILLS):
+            end = served(watch, (0.0, 0.2, 0.2, 0.0, 0.0), begin=end)
+            with monitor(str(tmp_path / "registry"), watch, policy, tmp_path / "began"):
+                time.sleep(lots.uniform(0, 0.2))
+        settle(watching(registry, watch, policy))
+        killed, delivered = story(registry), [key for _, key, _ in hook.got]
+        settle(watching(calm, watch, policy))
+        alone, keys = story(calm), {key for _, key, _ in hook.got}
+        assert controls(registry, "photos", "production") == {}
+    assert killed["windows"] == alone["windows"] and killed["incidents"] == alone["incidents"]
+    assert killed["done"] == alone["done"] and len(alone["incidents"]) == KILLS
+    assert [sorted(told) for told in killed["told"]] == [sorted(told) for told in alone["told"]]
+    assert set(delivered) == keys and len(delivered) <= len(keys) + KILLS  # at most one again for each kill
+
+
+def test_a_real_alertmanager_tells_of_an_alarm_once(tmp_path: Path, watch: Path) -> None:
+    program = alertmanager()
+    if program is None:
+        pytest.skip("no Alertmanager here; apt-get install prometheus-alertmanager (Debian's package)")
+    end = served(watch, [0.2] * 100)
+    with (
+        Receiver() as hook,
+        alerting(program, tmp_path, hook.url) as url,
+        Registry(tmp_path / "registry") as registry,
+    ):
+        there = {"do": "notify", "to": "alertmanager", "url": url, "labels": {"team": "vision"}, "repeat": 1e-5}
+        policy = write_policy(tmp_path / "policy.yaml", there)
+        looking = watching(registry, watch, policy)
+        settle(looking)
+        until(lambda: hook.got)
+        sent = 0
+        while sent < 20:  # it is said again and again, since Alertmanager forgets when it restarts
+            looking.act()
+            sent = sum(row.state == "done" for row in outbox.actions_of(registry, 1))
+            time.sleep(0.01)
+        (alert,) = alerts(url)
+        assert alert["labels"]["alertname"] == "fastness_errors" and alert["labels"]["team"] == "vision"
+        assert alert["labels"]["encoder"] == "photos" and alert["labels"]["incident"] == "1"
+        one = incidents.incident(registry, 1)
+        assert one.times == 100 and alert["annotations"]["summary"] == one.title
+        served(watch, [0.0] * 3, begin=end)
+        settle(looking)
+        until(lambda: len(hook.got) > 1)
+        assert alerts(url) == []
+        told = [(body["status"], len(body["alerts"])) for _, _, body in hook.got]
+        assert told == [("firing", 1), ("resolved", 1)]
+
+
+def until(what: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,233 @@
+"""What tests of the monitor share: traffic as services write it down, receivers of messages, a monitor to be killed."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import shutil
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conftest import fork
+from fastness.monitoring.journal import Journal
+from fastness.monitoring.monitor import Monitor
+from fastness.monitoring.policy import Policy
+from fastness.registry import Registry, incidents, outbox, watched
+
+SPEC = "photos@production"
+MINUTE = 60_000_000
+REQUESTS = 300
+WHOLE = 0.0, 0.0, 0.2, 0.2, 0.0, 0.0  # share of requests that fail: a spell of two windows, and then it is over
+
+
+def served(watch: Path, failing: Sequence[float], version: str = "photos@1", begin: int | None = None) -> int:
+    """Write down requests, a window a minute, of which a share fails; return when the last window ended.
+
+    Args:
+        watch: folder of the journals.
+        failing: of each window.
+        version: that answers.
+        begin: when, in microseconds since 1970; default: so that the last window is over now.
+    """
+    clock = [(time.time_ns() // 1000 if begin is None else begin) // MINUTE * MINUTE]
+    clock[0] -= len(failing) * MINUTE if begin is None else 0
+    journal = Journal(watch, "photos", "production", window=60, clock=lambda: clock[0])
+    for share in failing:
+        for number in range(REQUESTS):
+            status = 500 if number < share * REQUESTS else 200
+            journal.count("/v1/embeddings", status, 0.01, 1, version=version)
+        clock[0] += MINUTE
+        journal.flush()
+    journal.close()
+    return clock[0]
+
+
+def write_policy(path: Path, *actions: dict[str, Any], **more: Any) -> Path:
+    """Write a policy about errors and return where."""
+    stated = {"signals": {"errors": {}}, "least": 100, "healthy": 2, "actions": [*actions], **more}
+    path.write_text(yaml.safe_dump(stated))
+    return path
+
+
+def watching(registry: Registry, watch: Path, policy: Path) -> Monitor:
+    """Return a monitor."""
+    return Monitor(registry, SPEC, watch, Policy.load(policy))
+
+
+def settle(monitor: Monitor, patience: float = 120.0) -> None:
+    """Let a monitor look and act until nothing is due."""
+    until = time.monotonic() + patience
+    while True:
+        monitor.look()
+        monitor.act()
+        found = incidents.incidents(monitor.registry)
+        rows = [action for one in found for action in outbox.actions_of(monitor.registry, one.id)]
+        if not any(action.open and action.phase != "again" for action in rows):
+            return
+        assert time.monotonic() < until, rows
+        time.sleep(0.05)
+
+
+def story(registry: Registry) -> dict[str, Any]:
+    """Return all that a monitor has found and done, without what depends on when it was and how often it was tried."""
+    found = incidents.incidents(registry)[::-1]
+    return {
+        "windows": [(w.windows, w.version, w.verdict) for w in watched.history(registry, "photos", "production")],
+        "incidents": [(one.key, one.version, one.opened, one.seen, one.times, one.state) for one in found],
+        "told": [
+            [(e.what, e.said) for e in incidents.timeline(registry, one.id) if e.what not in ("trying", "running")]
+            for one in found
+        ],
+        "done": [
+            sorted((a.action, a.number, a.phase, a.state) for a in outbox.actions_of(registry, one.id)) for one in found
+        ],
+    }
+
+
+def monitor_process(address: str, watch: str, policy: str, began: str) -> None:
+    """Be a monitor that looks without pause, until killed."""
+    with Registry(address) as registry:
+        looking = watching(registry, Path(watch), Path(policy))
+        Path(began).touch()
+        looking.run(0.01, threading.Event())
+
+
+@contextmanager
+def monitor(registry: str, watch: Path, policy: Path, began: Path) -> Iterator[Any]:
+    """Yield a monitor in a process of its own, once it looks; it is killed in the end."""
+    began.unlink(missing_ok=True)
+    process = fork(monitor_process, registry, str(watch), str(policy), str(began))
+    try:
+        until = time.monotonic() + 120
+        while not began.exists():
+            assert process.is_alive() and time.monotonic() < until
+            time.sleep(0.002)
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+class Receiver:
+    """A web server that keeps what is posted to it; so many of the first requests are answered 503."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.got: list[tuple[str, str, Any]] = []
+        left = [failing]
+        kept = self.got
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                left[0] -= 1
+                if left[0] >= 0:
+                    self.send_error(503)
+                    return
+                kept.append((self.path, self.headers.get("Idempotency-Key", ""), json.loads(body)))
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Receiver:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Mailbox:
+    """A mail server that keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+        mails = self.mails
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(b"220 here\r\n")
+                while line := self.rfile.readline():
+                    if line.upper().startswith(b"DATA"):
+                        self.wfile.write(b"354 go on\r\n")
+                        lines = []
+                        while (one := self.rfile.readline()) != b".\r\n":
+                            lines.append(one.decode())
+                        mails.append("".join(lines))
+                    quitting = line.upper().startswith(b"QUIT")
+                    self.wfile.write(b"221 bye\r\n" if quitting else b"250 ok\r\n")
+                    if quitting:
+                        return
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Mailbox:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def alertmanager() -> str | None:
+    """Return where a real Alertmanager is, ``None`` if there is none."""
+    return shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+
+
+@contextmanager
+def alerting(program: str, folder: Path, hook: str) -> Iterator[str]:
+    """Start an Alertmanager that tells a webhook of every alert, and yield its address once it answers."""
+    told = {"name": "hook", "webhook_configs": [{"url": hook, "send_resolved": True}]}
+    route = {"receiver": "hook", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s"}
+    config = {"route": route | {"repeat_interval": "24h"}, "receivers": [told]}
+    (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"config.file": folder / "alertmanager.yml", "storage.path": folder / "alertmanager"}
+    options |= {"web.listen-address": f"127.0.0.1:{port}", "cluster.listen-address": ""}
+    with (folder / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen([program, *(f"--{k}={v}" for k, v in options.items())], stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while not _ready(f"{url}/-/ready"):
+            assert time.monotonic() < until, (folder / "alertmanager.log").read_text()
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def alerts(url: str) -> list[dict[str, Any]]:
+    """Return the alerts that an Alertmanager has, those that are over left out."""
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=30) as answer:
+        return list(json.load(answer))
