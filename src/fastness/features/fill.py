@@ -150,7 +150,7 @@ def backfill(
         missing, count = table.missing(encoding), _Count()
         kept = len(table.held(encoding).events)
         missing = missing.take(_copied(table, encoding, missing, count))
-        for source in table.sources():
+        for source in reversed(table.sources()):  # what is missing is most likely in what came last
             if not len(missing):
                 break
             try:

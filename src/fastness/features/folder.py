@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from fastness.core.errors import BadInput, Failure
 from fastness.core.files import atomic_path, disk_errors, write_json
-from fastness.features.events import Cells, Events, Rows, joined, same
+from fastness.features.events import Cells, Events, Rows, joined
 from fastness.features.table import FORMAT, NOTHING, Encoding, Features, Floats, Held
 
 _ABOUT, _LOCK = "_features.json", "_lock"
@@ -104,10 +104,7 @@ class FolderFeatures(Features):
 
     def _put(self, encoding: Encoding, events: Events, vectors: Floats) -> int:
         with self._alone():
-            there = self.held(encoding, events.entities).events
-            self.refuse_other(there, events)
-            self.refuse_other(self.others(encoding, events.entities), events)
-            new = np.flatnonzero(same(there, events) < 0)
+            new = self.absent(encoding, events)
             if len(new):
                 folder = self._of(encoding.bundle)
                 for left in folder.glob(".part-*.tmp"):  # whoever wrote it was killed, since nobody else writes now

@@ -72,12 +72,12 @@ class PostgresFeatures(Features):
 
     def held(self, encoding: Encoding, among: Cells | None = None) -> Held:
         """See `Features.held`."""
-        events = self._events("e.bundle = %s", encoding, among)
+        events = self._events([encoding.bundle], among)
         return Held(events, lambda places: self._vectors(encoding, events.take(places)))
 
     def others(self, encoding: Encoding, among: Cells | None = None) -> Events:
         """See `Features.others`."""
-        return self._events("e.bundle <> %s", encoding, among)
+        return self._events([e.bundle for e in self.encodings() if e.bundle != encoding.bundle], among)
 
     def _enter(self, encoding: Encoding) -> Encoding:
         with self._writing():
@@ -99,11 +99,14 @@ class PostgresFeatures(Features):
                 "on commit drop"
             )
             self._send("added", events, vectors)
+            self._connection.execute(
+                "analyze added (entity, time)"
+            )  # else few rows are searched for in all that is there
             other = self._rows(
                 f"select {_KEYS} from {table} t join added a using (entity, time) where t.sha256 <> a.sha256 limit 1"
             )
             if other:
-                self.refuse_other(_events(other), events)
+                self.matched(_events(other), events)
             (number,) = self._rows(f"select number from {table}_encodings where bundle = %s", [encoding.bundle])[0]
             done = self._connection.execute(
                 f"insert into {table} (entity, time, encoding, sha256, vector) "
@@ -136,11 +139,13 @@ class PostgresFeatures(Features):
             raise BadInput(f"{self.address}: is no table of this version's format ({FORMAT}); add to another one")
         return dict(rows[0][0])
 
-    def _events(self, which: str, encoding: Encoding, among: Cells | None) -> Events:
-        text = (
-            f"select {_KEYS} from {self._table} t join {self._table}_encodings e on e.number = t.encoding where {which}"
-        )
-        values: list[Any] = [encoding.bundle]
+    def _events(self, bundles: list[str], among: Cells | None) -> Events:
+        """Return the events of some encodings."""
+        if not bundles:
+            return _events([])
+        table = self._table
+        found = self._rows(f"select number from {table}_encodings where bundle = any(%s)", [bundles])
+        text, values = f"select {_KEYS} from {table} t where t.encoding = any(%s)", [[number for (number,) in found]]
         if among is not None:
             text += " and t.entity = any(%s)"
             values.append(among.unique().drop_null().to_pylist())

@@ -206,10 +206,8 @@ class Features(ABC):
             BadInput: an entity has other content here at that moment.
         """
         among = events.entities
-        there = self.held(encoding, among).events
-        self.refuse_other(self.others(encoding, among), events)
-        self.refuse_other(there, events)
-        return np.flatnonzero(same(there, events) < 0)
+        self.matched(self.others(encoding, among), events)
+        return np.flatnonzero(self.matched(self.held(encoding, among).events, events) < 0)
 
     def missing(self, encoding: Encoding) -> Events:
         """Return the events of other encodings that this one has no vector of, each once."""
@@ -217,8 +215,12 @@ class Features(ABC):
         others = others.take(np.unique(same(others, others)))
         return others.take(same(self.held(encoding).events, others) < 0)
 
-    def refuse_other(self, there: Events, events: Events) -> None:
-        """Refuse events whose entity has other content at that moment."""
+    def matched(self, there: Events, events: Events) -> Rows:
+        """Return where events are among those that are there, -1 where they are not.
+
+        Raises:
+            BadInput: an entity has other content there at that moment.
+        """
         place = same(there, events)
         rows = np.flatnonzero(place >= 0)
         differ = rows[there.content[place[rows]] != events.content[rows]]
@@ -227,6 +229,7 @@ class Features(ABC):
                 f"{self.address}: {events.named(int(differ[0]))} has other content here, and what is held never "
                 "changes; give what is new a moment of its own, or take another table"
             )
+        return place
 
     def join(
         self,
