@@ -17,7 +17,7 @@ from fastness.monitoring.actions import ACTIONS, Doing, Outcome
 from fastness.monitoring.decide import BY, decided
 from fastness.monitoring.journal import Kept, kept
 from fastness.monitoring.policy import Policy
-from fastness.monitoring.signals import judged_by
+from fastness.monitoring.signals import Asked, judged_by
 from fastness.monitoring.sketch import FOLDER, Sketch
 from fastness.monitoring.traffic import Traffic
 from fastness.registry import Registry, incidents, outbox, watched
@@ -131,7 +131,19 @@ class Monitor:
         traffic = Traffic.of(windows)
         seed = int.from_bytes(hashlib.sha256(windows[-1].id.encode()).digest()[:4], "big")
         version = traffic.version
-        verdict = judged_by(self.policy, traffic, lambda: self._reference(version), seed, self.say)
+        before = watched.judged_until(self.registry, self.name, self.alias)
+        about = Asked(
+            traffic,
+            self.watch,
+            self.name,
+            self.alias,
+            before,
+            lambda: self._reference(version),
+            None,
+            self.policy.least,
+            seed,
+        )
+        verdict = judged_by(self.policy, about, self.say)
         return Watched(
             self.name,
             self.alias,

@@ -60,13 +60,33 @@ class Drift(Signal):
 
 
 class Rate(Signal):
-    """Whether a share is higher than it may be.
+    """Whether a share of requests is higher than it may be.
 
     Attributes:
-        ceiling: the share that is allowed; default: what is usual, where the reference says it.
+        ceiling: the share that is allowed.
     """
 
-    ceiling: float | None = Field(None, ge=0, lt=1)
+    ceiling: float = Field(0.01, ge=0, lt=1)
+
+
+class Usual(Signal):
+    """Whether a share of items is higher than in the version's reference.
+
+    Attributes:
+        more: by how much it must be, at least.
+    """
+
+    more: float = Field(0.0, ge=0, lt=1)
+
+
+class Outliers(Usual):
+    """Whether more items than usual are like nothing that the head was fitted on.
+
+    Attributes:
+        beyond: share of the reference's items that are less novel than an outlier.
+    """
+
+    beyond: float = Field(0.99, gt=0, lt=1)
 
 
 class Latency(Signal):
@@ -74,11 +94,11 @@ class Latency(Signal):
 
     Attributes:
         seconds: what is slow.
-        share: how many may be.
+        ceiling: the share of requests that may be.
     """
 
     seconds: float = Field(1.0, gt=0)
-    share: float = Field(0.05, ge=0, lt=1)
+    ceiling: float = Field(0.05, ge=0, lt=1)
 
 
 class Collapse(_Section):
@@ -99,7 +119,7 @@ class Accuracy(_Section):
     Attributes:
         drop: how much worse they may be than on the reference.
         floor: how good they must be.
-        level: of the interval that must not reach the limit.
+        level: of the interval that must lie beyond the limit.
         persist: see `Signal`.
     """
 
@@ -115,6 +135,16 @@ class Accuracy(_Section):
         return self
 
 
+class Labels(Accuracy):
+    """Whether answers were wrong too often, by labels that came later; judged whenever new ones have come.
+
+    Attributes:
+        days: of answers that count, before the window's end.
+    """
+
+    days: float = Field(7, gt=0)
+
+
 class Signals(_Section):
     """What is watched; a signal that is left out is not."""
 
@@ -122,12 +152,13 @@ class Signals(_Section):
     errors: Rate | None = None
     refused: Rate | None = None
     latency: Latency | None = None
-    outliers: Rate | None = None
-    abstained: Rate | None = None
-    missing: Rate | None = None
+    undecodable: Rate | None = None
+    outliers: Outliers | None = None
+    abstained: Usual | None = None
+    missing: Usual | None = None
     collapse: Collapse | None = None
     estimate: Accuracy | None = None
-    labels: Accuracy | None = None
+    labels: Labels | None = None
 
     def named(self) -> dict[str, Any]:
         """Return those that are watched, by name."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry as Names
+from fastness.monitoring.journal import folder_of
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.traffic import Traffic
 
+if TYPE_CHECKING:
+    from fastness.monitoring.quality import Rate
+
+_DAY = 86_400_000_000  # microseconds
 _FINDINGS = 8  # of a verdict that are written down, whether they alarm or not
 
 
@@ -21,6 +29,8 @@ class Asked:
 
     Attributes:
         traffic: windows that are judged together.
+        watch, name, alias: where what is kept of it lies.
+        before: end of what was judged before, in microseconds since 1970 (UTC).
         sketch: gives the version's reference, ``None`` if it has none.
         settings: of the policy.
         least: items, or requests, without which nothing is said.
@@ -28,6 +38,10 @@ class Asked:
     """
 
     traffic: Traffic
+    watch: Path
+    name: str
+    alias: str
+    before: int
     sketch: Callable[[], Sketch | None]
     settings: Any
     least: int
@@ -62,24 +76,18 @@ Says = Callable[[Asked], Reading | None]
 SIGNALS: Names[Says] = Names("signal", __name__, {})
 
 
-def judged_by(
-    policy: Policy,
-    traffic: Traffic,
-    sketch: Callable[[], Sketch | None],
-    seed: int,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
+def judged_by(policy: Policy, asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
     """Return what each signal of a policy says, those that say nothing left out, as JSON values.
 
     Args:
         policy: what is watched.
-        traffic, sketch, seed: see `Asked`.
+        asked: about what; the settings are put in.
         say: is told of signals that cannot be judged, since a file is damaged, say; the others are.
     """
     found = {}
     for name, settings in policy.signals.named().items():
         try:
-            said = SIGNALS.get(name)(Asked(traffic, sketch, settings, policy.least, seed))
+            said = SIGNALS.get(name)(replace(asked, settings=settings))
         except BadInput as error:
             say(f"{name}: cannot be judged: {error}")
             continue
@@ -110,37 +118,143 @@ def drift(asked: Asked) -> Reading | None:
     return Reading(verdict.alarm, verdict.said, verdict.findings[0].p, detail)
 
 
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
 @SIGNALS.register("errors")
 def errors(asked: Asked) -> Reading | None:
     """Whether too many requests end in an error of the service."""
-    counts = asked.traffic.counts
-    return _rate(asked, "requests ended in an error", counts.get("errors", 0), counts.get("requests", 0), 0.01)
+    return _requests(asked, "requests that ended in an error", asked.traffic.counts.get("errors", 0))
 
 
 @SIGNALS.register("refused")
 def refused(asked: Asked) -> Reading | None:
     """Whether too many requests are refused for want of room or time."""
-    counts = asked.traffic.counts
-    return _rate(asked, "requests were refused", counts.get("refused", 0), counts.get("requests", 0), 0.05)
+    return _requests(asked, "refused requests", asked.traffic.counts.get("refused", 0))
+
+
+@SIGNALS.register("undecodable")
+def undecodable(asked: Asked) -> Reading | None:
+    """Whether too many requests hold something that cannot be read."""
+    return _requests(asked, "requests with an item that cannot be read", asked.traffic.counts.get("undecodable", 0))
 
 
 @SIGNALS.register("latency")
 def latency(asked: Asked) -> Reading | None:
     """Whether too many requests are slow."""
-    settings = asked.settings
-    slow, requests = asked.traffic.slower(settings.seconds), asked.traffic.latency.sum()
-    return _rate(asked, f"requests took more than {settings.seconds:g} s", slow, requests, settings.share)
+    seconds = asked.settings.seconds
+    return _requests(asked, f"requests that took more than {seconds:g} s", asked.traffic.slower(seconds))
 
 
-def _rate(asked: Asked, what: str, hits: float, n: float, allowed: float) -> Reading | None:
-    """Say whether a share is above what is allowed, by the exact binomial test."""
-    from scipy.special import bdtrc
+def _requests(asked: Asked, what: str, hits: float) -> Reading | None:
+    """Say whether a share of requests is above its ceiling, by the exact binomial test."""
+    from fastness.monitoring.quality import against_share
 
-    hits, n = int(hits), int(n)
+    n, settings = int(asked.traffic.counts.get("requests", 0)), asked.settings
     if n < asked.least:
         return None
-    ceiling = getattr(asked.settings, "ceiling", None)
-    ceiling = allowed if ceiling is None else ceiling
-    p = float(bdtrc(hits - 1, n, ceiling)) if hits else 1.0
-    said = f"{hits:,} of {n:,} {what} ({hits / n:.1%}; allowed {ceiling:.1%})"
-    return Reading(hits / n > ceiling and p < asked.settings.level, said, p)
+    rate = against_share(what, int(hits), n, settings.ceiling)
+    said = f"{what}: {rate.hits:,} of {n:,} ({rate.share:.1%}; allowed {settings.ceiling:.1%})"
+    return Reading(rate.share > settings.ceiling and rate.p < settings.level, said, rate.p)
+
+
+# -- items -------------------------------------------------------------------------------------------------------------
+
+
+@SIGNALS.register("outliers")
+def outliers(asked: Asked) -> Reading | None:
+    """Whether more items are like nothing that was known."""
+    from fastness.monitoring import quality
+
+    reference = asked.sketch()
+    novelty = None if reference is None else reference.window.columns.get(quality.NOVELTY)
+    if reference is None or novelty is None or not np.isfinite(novelty).any():
+        return None
+    threshold = float(np.nanquantile(novelty, asked.settings.beyond))
+    return _usual(asked, [quality.outliers(reference.window, asked.traffic.window, threshold)])
+
+
+@SIGNALS.register("abstained")
+def abstained(asked: Asked) -> Reading | None:
+    """Whether the head gives no answer more often."""
+    from fastness.monitoring import quality
+
+    reference = asked.sketch()
+    return None if reference is None else _usual(asked, [quality.abstained(reference.window, asked.traffic.window)])
+
+
+@SIGNALS.register("missing")
+def missing(asked: Asked) -> Reading | None:
+    """Whether more is missing of what is known of items."""
+    from fastness.monitoring import quality
+
+    reference = asked.sketch()
+    return None if reference is None else _usual(asked, quality.missing(reference.window, asked.traffic.window))
+
+
+def _usual(asked: Asked, rates: Sequence[Rate | None]) -> Reading | None:
+    """Say whether a share of items, of several the least likely, is higher than usual."""
+    known = [rate for rate in rates if rate is not None and rate.n >= asked.least]
+    if not known:
+        return None
+    settings = asked.settings
+    wrong = [rate for rate in known if rate.p < settings.level and rate.share - rate.usual > settings.more]
+    first = (wrong or known)[0]
+    return Reading(bool(wrong), first.said, first.p)
+
+
+@SIGNALS.register("collapse")
+def collapse(asked: Asked) -> Reading | None:
+    """Whether embeddings no longer tell items apart."""
+    from fastness.monitoring.quality import spread
+
+    reference, window = asked.sketch(), asked.traffic.window
+    found = (
+        None if reference is None or len(window) < asked.least else spread(reference.window, window, seed=asked.seed)
+    )
+    return None if found is None else Reading(found.left < asked.settings.rank, found.said)
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+@SIGNALS.register("estimate")
+def estimate(asked: Asked) -> Reading | None:
+    """Whether answers are probably wrong too often, by how sure they are."""
+    from fastness.monitoring.estimate import estimated
+
+    reference, window, settings = asked.sketch(), asked.traffic.window, asked.settings
+    if reference is None or len(window) < asked.least:
+        return None
+    found = estimated(reference.window, window, level=settings.level, seed=asked.seed)
+    if found is None:
+        return None
+    fell = settings.drop is not None and found.drop_low > settings.drop
+    return Reading(fell or (settings.floor is not None and found.high < settings.floor), found.said)
+
+
+@SIGNALS.register("labels")
+def labels(asked: Asked) -> Reading | None:
+    """Whether answers were wrong too often, by labels that have come since what was judged before."""
+    from fastness.monitoring.labels import FOLDER, joined
+    from fastness.monitoring.quality import answered
+
+    settings, reference, end = asked.settings, asked.sketch(), asked.traffic.end
+    came = [path.name for path in (folder_of(asked.watch, asked.name, asked.alias) / FOLDER).glob("*.parquet")]
+    if not any(int(name.partition("-")[0]) > asked.before for name in came):
+        return None
+    found = joined(asked.watch, asked.name, asked.alias, max(0, end - int(settings.days * _DAY)))
+    own = np.array([version == asked.traffic.version for version in found.versions], bool) & ~found.abstained
+    right = None if reference is None else reference.window.columns.get("right")
+    said = answered(
+        found.predicted[own],
+        found.confidence[own],
+        found.truth[own],
+        right=right,
+        level=settings.level,
+        seed=asked.seed,
+    )
+    if said is None or said.n < asked.least:
+        return None
+    fell = settings.drop is not None and said.usual is not None and said.high < said.usual - settings.drop
+    return Reading(fell or (settings.floor is not None and said.high < settings.floor), said.said, said.p)
