@@ -1,0 +1,187 @@
+"""Signals: what is as it was alarms at its level and not more often; what was changed alarms, and by its own signal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastness.monitoring import labels
+from fastness.monitoring.journal import Journal, kept
+from fastness.monitoring.monitor import Monitor
+from fastness.monitoring.policy import Policy
+from fastness.monitoring.signals import Asked, judged_by
+from fastness.monitoring.sketch import FOLDER, Sketch
+from fastness.monitoring.traffic import Traffic, joined
+from fastness.monitoring.window import Window
+from fastness.registry import Registry, incidents
+
+D, N = 16, 400
+EVERY = {
+    "drift": {},
+    "outliers": {},
+    "abstained": {},
+    "missing": {},
+    "collapse": {},
+    "estimate": {"drop": 0.05},
+    "labels": {"drop": 0.05},
+}
+ABOUT = {"bundle": "0" * 64, "form": "float32", "items": N, "fingerprint": "f" * 64}
+
+
+def items(seed: int, n: int = N, **changed: Any) -> Window:
+    """Return items of three clusters as a head answers for them; of two random streams any two are alike.
+
+    Args:
+        seed: of the items.
+        n: how many.
+        **changed: ``shift`` of all vectors, ``flat`` how far they reach in most directions, ``unsure`` and ``novel`` share of
+            them, ``gone`` share of missing cells.
+    """
+    lots = np.random.default_rng(seed)
+    kind = lots.integers(3, size=n)
+    vectors = 3 * np.eye(D)[kind] + lots.normal(size=(n, D))
+    vectors[:, 0] += changed.get("shift", 0.0)
+    vectors[:, 2:] *= changed.get("flat", 1.0)
+    unsure = lots.random(n) < changed.get("unsure", 0.1)
+    novel = lots.random(n) < changed.get("novel", 0.05)
+    confidence = np.where(unsure, lots.uniform(0.3, 0.6, n), lots.uniform(0.8, 1.0, n))
+    columns = {
+        "label": np.array(["red", "sea", "sky"], object)[kind],
+        "confidence": confidence,
+        "novelty": lots.normal(size=n) + 6 * novel,
+        "abstained": unsure.astype(float),
+        "right": (lots.random(n) < confidence).astype(float),
+        "width": np.where(lots.random(n) < changed.get("gone", 0.02), np.nan, lots.normal(size=n)),
+    }
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Window(unit.astype(np.float32), columns, [f"{seed}-{i}" for i in range(n)], np.arange(n))
+
+
+def sketch() -> Sketch:
+    """Return a reference."""
+    return Sketch(ABOUT, items(0), np.eye(D, dtype=np.float32)[:3], ("red", "sea", "sky"), np.full(3, 1 / 3))
+
+
+def write(watch: Path, window: Window, version: str = "photos@1") -> None:
+    """Write items down as a service does; it does not know what is right."""
+    journal = Journal(watch, "photos", "production", window=60, seed=1)
+    known = {name: values for name, values in window.columns.items() if name != "right"}
+    journal.seen(window.vectors, version=version, ids=window.ids, columns=known)
+    journal.close()
+
+
+def asked(watch: Path, before: int = 0, least: int = 100) -> Asked:
+    """Return what signals are asked about all that was written."""
+    traffic = Traffic.of(kept(watch, "photos", "production"))
+    return Asked(traffic, watch, "photos", "production", before, sketch, None, least, 0)
+
+
+def said(watch: Path, before: int = 0, least: int = 100, **signals: Any) -> dict[str, Any]:
+    """Return what signals say of what was written."""
+    lines: list[str] = []
+    found = judged_by(Policy.model_validate({"signals": signals or EVERY}), asked(watch, before, least), lines.append)
+    assert lines == []
+    return found
+
+
+def test_what_is_as_it_was_does_not_alarm(tmp_path: Path) -> None:
+    write(tmp_path, items(1))
+    found = said(tmp_path)
+    assert set(found) == set(EVERY) - {"labels"} and not any(signal["alarm"] for signal in found.values())
+    assert all(isinstance(signal["said"], str) and "\n" not in signal["said"] for signal in found.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "alarms"),
+    [
+        ({"shift": 2.0}, {"drift"}),
+        ({"novel": 0.5}, {"drift", "outliers"}),
+        ({"unsure": 0.6}, {"drift", "abstained", "estimate"}),
+        ({"gone": 0.5}, {"drift", "missing"}),
+        ({"flat": 0.01}, {"drift", "collapse"}),
+    ],
+)
+def test_what_was_changed_alarms_by_its_own_signal(tmp_path: Path, changed: dict[str, float], alarms: set[str]) -> None:
+    write(tmp_path, items(1, **changed))
+    assert {name for name, signal in said(tmp_path).items() if signal["alarm"]} == alarms
+
+
+def test_too_little_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path, items(1, 50, shift=9.0))
+    assert said(tmp_path) == {} and said(tmp_path, least=50)["drift"]["alarm"]
+
+
+@pytest.mark.parametrize("right", [0.9, 0.4])
+def test_labels_are_judged_when_they_come(tmp_path: Path, right: float) -> None:
+    window = items(1)
+    write(tmp_path, window)
+    assert "labels" not in said(tmp_path)
+    lots = np.random.default_rng(2)
+    truth = np.where(lots.random(N) < right, window.columns["label"], "moon")
+    lines = [f"{name},{label}" for name, label in zip(window.ids, truth, strict=True)]
+    (tmp_path / "late.csv").write_text("\n".join(["id,label", *lines]))
+    labels.add(tmp_path, "photos", "production", tmp_path / "late.csv")
+    found = said(tmp_path)["labels"]
+    assert found["alarm"] == (right < 0.5) and "labelled answers were right" in found["said"]
+    assert "labels" not in said(tmp_path, before=2**60)  # nothing new has come since
+
+
+def test_several_windows_are_judged_as_one(tmp_path: Path) -> None:
+    parts = [items(seed, 100) for seed in (1, 2, 3)]
+    whole = joined(parts)
+    assert (whole.vectors == np.concatenate([part.vectors for part in parts])).all() and len(set(whole.ids)) == 300
+    for name in parts[0].columns:
+        expected = np.concatenate([part.columns[name] for part in parts])
+        assert (whole.columns[name] == expected).sum() == len(expected) - np.isnan(whole.columns["width"]).sum() * (
+            name == "width"
+        )
+    bare = Window(parts[0].vectors, {"width": np.array(["wide"] * 100, object)})
+    mixed = joined([parts[1], bare])
+    assert mixed.columns["width"].dtype == object and (mixed.columns["label"][100:] == "").all()
+    assert np.isnan(mixed.columns["confidence"][100:]).all() and mixed.ids[100:] == [""] * 100
+    missing = np.isnan(parts[1].columns["width"])
+    assert ((mixed.columns["width"][:100] == "") == missing).all()
+
+
+def test_a_monitor_compares_with_the_version_s_own_reference(tmp_path: Path, make: Callable[[str], Path]) -> None:
+    bundle = make("one")
+    sketch().write(bundle / FOLDER)
+    policy = Policy.model_validate({"signals": {"drift": {}}, "least": 100})
+    lines: list[str] = []
+    with Registry(tmp_path / "registry") as registry:
+        registry.add(bundle, "photos")
+        registry.add(make("two"), "photos")
+        watch = tmp_path / "watch"
+        write(watch, items(1))
+        monitor = Monitor(registry, "photos@production", watch, policy, say=lines.append)
+        (fine,) = monitor.look()
+        assert not fine.verdict["drift"]["alarm"] and incidents.incidents(registry) == []
+        write(watch, items(2, shift=2.0))
+        write(watch, items(3, shift=2.0), "photos@2")
+        found = {w.version: w for w in monitor.look()}
+        assert found["photos@1"].verdict["drift"]["alarm"] and found["photos@2"].verdict == {}
+        (one,) = incidents.incidents(registry)
+        assert one.kind == "drift" and "embeddings" in one.title
+        assert any("photos@2: has no reference" in line for line in lines)
+        detail = incidents.timeline(registry, one.id)[0].detail
+        assert detail is not None and detail["windows"] == found["photos@1"].windows
+        assert detail["detail"]["findings"][0]["alarm"]
+
+
+def test_a_damaged_file_is_said_and_hides_no_other_signal(tmp_path: Path) -> None:
+    write(tmp_path, items(1, shift=2.0))
+    (file,) = tmp_path.rglob("*.parquet")
+    file.write_bytes(hashlib.sha256(b"damaged").digest())
+    lines: list[str] = []
+    journal = Journal(tmp_path, "photos", "production", window=60)
+    for _ in range(N):
+        journal.count("/v1/search", 500, 0.1, 1, version="photos@1")
+    journal.close()
+    found = judged_by(Policy.model_validate({"signals": {"drift": {}, "errors": {}}}), asked(tmp_path), lines.append)
+    assert set(found) == {"errors"} and found["errors"]["alarm"]
+    assert len(lines) == 1 and lines[0].startswith("drift: cannot be judged: ") and file.name in lines[0]
