@@ -37,6 +37,9 @@ SECONDS = tuple(round(10 ** (k / 10 - 3), 6) for k in range(48))
 """Upper ends of the latencies that are counted together: ten to a decade, from a millisecond to 50 seconds; what
 took longer is counted behind the last."""
 
+COUNTS = ("requests", "asked", "errors", "refused", "invalid", "undecodable", "seconds", "items", "answered")
+"""Counts that every window has; see `Kept.counts`."""
+
 SUMS = ("confidence", "novelty", "abstained")
 """Columns of which the sum over all items is kept, also of those that are not in the sample."""
 
@@ -153,6 +156,7 @@ class Journal:
         self._centroids, self._clock = centroids, clock
         self._seed = secrets.randbits(60) if seed is None else seed
         self._began, self._numbers, self._pruned = clock(), 0, 0
+        self._ended: dict[tuple[str, str | None], int] = {}
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._open: dict[tuple[str, str | None], _Open] = {}
         self._over: list[_Open] = []
@@ -292,14 +296,15 @@ class Journal:
         start = at - at % self._length
         self._numbers += 1
         reservoir = Reservoir(self._most, self._seed + self._numbers)
-        window = _Open(version, index, max(start, min(self._began, at)), start + self._length, self._numbers, reservoir)
+        first = self._ended.get(key, at if self._ended or self._open else self._began)
+        window = _Open(version, index, max(start, min(first, at)), start + self._length, self._numbers, reservoir)
         self._open[key] = window
         return window
 
     def _close(self, key: tuple[str, str | None], at: int) -> None:
         window = self._open.pop(key)
         window.end = max(at, window.start + 1)
-        self._began = max(self._began, window.end)  # one that follows in the same stretch begins here
+        self._ended[key] = window.end  # one that follows in the same stretch begins here
         self._over.append(window)
         if len(self._over) > _UNWRITTEN:
             del self._over[0]
@@ -350,7 +355,7 @@ class _Open:
         self.version, self.index, self.start, self.end, self.number = version, index, start, end, number
         self.reservoir = reservoir
         self.items: list[Item] = []
-        self.counts: defaultdict[str, float] = defaultdict(float)
+        self.counts: defaultdict[str, float] = defaultdict(float, dict.fromkeys(COUNTS, 0.0))
         self.latency = np.zeros(len(SECONDS) + 1, np.int64)
         self.clusters: Array | None = None
         self.waiting = 0  # vectors whose cluster is not counted yet
