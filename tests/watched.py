@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import os
+import random
 import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -19,10 +23,13 @@ from typing import Any
 import yaml
 
 from conftest import fork
+from fastness.core.errors import FastnessError
+from fastness.monitoring.decide import BY
 from fastness.monitoring.journal import Journal
 from fastness.monitoring.monitor import Monitor
 from fastness.monitoring.policy import Policy
 from fastness.registry import Registry, incidents, outbox, watched
+from fastness.registry.controls import controls
 
 SPEC = "photos@production"
 MINUTE = 60_000_000
@@ -116,6 +123,92 @@ def monitor(registry: str, watch: Path, policy: Path, began: Path) -> Iterator[A
     finally:
         process.kill()
         process.join()
+
+
+def killed_monitors(place: Path, kills: int) -> list[str]:
+    """Kill monitors at random moments while windows come, and return what is not as it is without that.
+
+    Args:
+        place: a folder to work in.
+        kills: how many.
+    """
+    lots, end, watch = random.Random(0), None, place / "watch"
+    with Receiver() as hook, Registry(place / "registry") as registry, Registry(place / "alone") as calm:
+        there = {"do": "notify", "to": "webhook", "url": hook.url, "timeout": 0.1}
+        policy = write_policy(place / "policy.yaml", there, {"do": "abstain", "timeout": 0.1})
+        for _ in range(kills):
+            end = served(watch, (0.0, 0.2, 0.2, 0.0, 0.0), begin=end)
+            with monitor(str(place / "registry"), watch, policy, place / "began"):
+                time.sleep(lots.uniform(0, 0.2))
+        settle(watching(registry, watch, policy))
+        killed, delivered = story(registry), [key for _, key, _ in hook.got]
+        settle(watching(calm, watch, policy))
+        alone, keys = story(calm), {key for _, key, _ in hook.got}
+        left = controls(registry, "photos", "production")
+    for stories in (killed, alone):
+        stories["told"] = [sorted(told) for told in stories["told"]]  # of two actions either may be done first
+    wrong = [f"{part} differ" for part in alone if killed[part] != alone[part]]
+    wrong += [] if len(alone["incidents"]) == kills else [f"{len(alone['incidents'])} incidents of {kills}"]
+    wrong += [] if not left else [f"controls are left: {list(left)}"]
+    wrong += [] if set(delivered) == keys else [f"{len(keys - set(delivered))} messages lost"]
+    again = len(delivered) - len(keys)  # killed between a message and its being written down: at most one each
+    return wrong + ([] if again <= kills else [f"{again} messages again"])
+
+
+def killed_retrainings(place: Path, old: Path, plan: dict[str, Any], kills: int, span: float) -> list[str]:
+    """Kill the monitor, the training that it started, or both, at random moments; return what is not whole.
+
+    Args:
+        place: a folder to work in.
+        old: a bundle, which serves and fails.
+        plan: of the pipeline that makes and releases another one.
+        kills: how often.
+        span: seconds within which each comes.
+    """
+    lots, watch, home = random.Random(0), place / "watch", str(place / "registry")
+    (place / "plan.yaml").write_text(yaml.safe_dump(plan))
+    does = {"do": "retrain", "plan": str(place / "plan.yaml"), "out": str(place / "out"), "timeout": 0.1}
+    policy = write_policy(place / "policy.yaml", does | {"attempts": 10 + kills, "pause": 1e-4})
+    served(watch, [0.2])
+    wrong: list[str] = []
+    with Registry(home) as registry:
+        registry.add(old, "photos")
+        registry.promote("photos@1", "production", override=True, why="it is a test")
+        for number in range(kills):
+            with monitor(home, watch, policy, place / "began") as process:
+                time.sleep(lots.uniform(0, span))
+                if number % 3 != 1:
+                    process.kill()
+                if number % 3 != 0:
+                    kill_pipelines(str(place / "out"))
+                wrong += whole(registry, place / f"pulled-{number}")
+        settle(watching(registry, watch, policy), 600)
+        wrong += whole(registry, place / "pulled")
+        (row,) = outbox.actions_of(registry, 1)
+        moves = registry.log("photos", "production")[:-1]
+        told = [(move.what, move.number, move.by, move.why.partition(":")[0]) for move in moves]
+        wrong += [] if told == [("promote", 2, BY, "incident 1")] else [f"moves: {told}"]
+        wrong += [] if len(registry.versions()) == 2 else [f"{len(registry.versions())} versions"]
+        wrong += [] if row.state == "done" and "photos@2" in row.said else [f"{row.state}: {row.said}"]
+    return wrong
+
+
+def kill_pipelines(folder: str) -> None:
+    """Kill the pipelines that work in a folder, each of which a monitor of ours has started."""
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it is gone
+            words = status.read_bytes().decode("utf-8", "replace").split("\0")
+            if "ci" in words and any(word.startswith(folder) for word in words):
+                os.kill(int(status.parent.name), signal.SIGKILL)
+
+
+def whole(registry: Registry, folder: Path) -> list[str]:
+    """Return what is wrong with what the alias names: every file of it is compared with its hash."""
+    try:
+        registry.pull("photos@production", folder)
+    except FastnessError as error:
+        return [str(error)]
+    return []
 
 
 class Receiver:
