@@ -2,8 +2,8 @@
 
 ``import fastness as fs`` and then ``fs.train``, ``fs.load``, ``fs.evaluate``, ``fs.compare``, ``fs.search``,
 ``fs.fit``, ``fs.classify``, ``fs.prune``, ``fs.narrow``, ``fs.export``, ``fs.bench``, ``fs.sign``, ``fs.verify``,
-``fs.sketch``, ``fs.drift``, ``fs.Index``, ``fs.Registry``, ``fs.Features``, ``fs.serve``, ``fs.adopt``, ``fs.open_data``. Each is
-imported, with the heavy libraries that it needs, when it is first asked for.
+``fs.sketch``, ``fs.drift``, ``fs.Index``, ``fs.Registry``, ``fs.Features``, ``fs.serve``, ``fs.adopt``,
+``fs.open_data``. Each is imported, with the heavy libraries that it needs, when it is first asked for.
 """
 
 from __future__ import annotations

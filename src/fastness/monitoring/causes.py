@@ -40,7 +40,7 @@ def cause_of(scene: Scene, one: Choice, odds: Numbers, difference: float) -> Cau
     before, after = float(mask[~scene.new].mean()), float(mask[scene.new].mean())
     moved = f"{before:.1%} of the reference, {after:.1%} of the new items"
     if part.kind in ("fact", "answer"):
-        kind, said = "slice", f"{part.what}: {moved}"
+        kind, said = "slice", f"{'more' if after >= before else 'fewer'} items have {part.what}: {moved}"
     else:
         kind, said = _cluster_words(scene, part, before, after, moved)
     rows = scene.positions(mask, odds, True) if after >= before else scene.positions(mask, -odds, False)
@@ -70,7 +70,7 @@ def _column_moved(scene: Scene, one: Choice, odds: Numbers, effect: float) -> Ca
     there = ~missing(values)
     if values.dtype.kind == "f":
         before, after = (float(np.median(values[there & (scene.new == new)])) for new in (False, True))
-        said = f"{name} moved as a whole: its median went from {before:.4g} to {after:.4g}"
+        said = f"values of {name} moved as a whole: the median went from {before:.4g} to {after:.4g}"
     else:
         before, after = float(one.part.mask[~scene.new].mean()), float(one.part.mask[scene.new].mean())
         said = f"the mix of {name} changed, most {one.part.what}: {before:.1%} before, {after:.1%} now"

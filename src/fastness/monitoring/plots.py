@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BEFORE, _AFTER, _TOLD = "#56b4e9", "#e69f00", "#d55e00"
 _CLUSTERS, _VALUES, _BARS = 12, 8, 24
 _POINTS = 1000
-_LONG = 34  # characters of a name
+_LONG = 26  # characters of a name
 
 
 def shares(clusters: Sequence[Share]) -> str:
@@ -30,7 +30,7 @@ def shares(clusters: Sequence[Share]) -> str:
     shown = clusters[:_CLUSTERS]
     if not shown:
         return ""
-    figure, axes = _axes(6.4, 0.8 + 0.34 * len(shown), "share of the items in each cluster")
+    figure, axes = _axes(4.8, 0.8 + 0.34 * len(shown), "share of the items in each cluster")
     _pairs(axes, [plain(s.name) for s in shown], [s.before for s in shown], [s.after for s in shown])
     return svg(figure)
 
@@ -55,7 +55,7 @@ def overview(reference: Window, window: Window, explanation: Explanation, seed: 
     first = explanation.causes[0] if explanation.causes else None
     # Directions are in the order in which they grow.
     xy, count = flat[:, [-1, -2]], len(sides[0])
-    figure, axes = _axes(6.4, 4.6, "all items, along the two directions in which they spread most")
+    figure, axes = _axes(4.8, 4.4, "the two directions in which items spread most")
     axes.scatter(*xy[:count].T, s=7, color=_BEFORE, lw=0, alpha=0.7, label="reference")
     axes.scatter(*xy[count:].T, s=7, color=_AFTER, lw=0, alpha=0.7, label="new items")
     if first is not None:
@@ -64,7 +64,15 @@ def overview(reference: Window, window: Window, explanation: Explanation, seed: 
         axes.scatter(*xy[told].T, s=26, facecolors="none", edgecolors=_TOLD, lw=0.8, label="of the first cause")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.01),
+        ncols=3,
+        markerscale=1.6,
+        columnspacing=1,
+    )
     return svg(figure)
 
 

@@ -104,6 +104,11 @@ def _items(rows: Sequence[int], side: Window, look: Look | None) -> str:
     for kind in (Image.Image, str):
         mine = [(row, item) for row, item in seen if isinstance(item, kind)]
         if mine:
-            names = [printable(side.ids[row]) if len(side.ids) else "" for row, _ in mine]
+            names = [_end(printable(side.ids[row])) if len(side.ids) else "" for row, _ in mine]
             found += sheets.laid_out([item for _, item in mine], names)
     return found
+
+
+def _end(name: str, most: int = 16) -> str:
+    """Return the end of a name, in which names of one file differ."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
