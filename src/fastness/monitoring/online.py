@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,53 @@ Array = npt.NDArray[Any]
 FORMAT = 1
 _LEAST = 40  # reference items
 _DIRECTIONS, _WAVES = 64, 64  # at most, of the mean and of the kernel
+_USUAL = 0.95  # share of the items whose distance from the centre counts in full
 _LONGEST = 256  # batches of the longest window, and it holds at most a quarter as many items as the reference
+
+
+@dataclass(frozen=True)
+class Features:
+    """What of an embedding is averaged over windows.
+
+    Attributes:
+        centre: taken from embeddings, ``[D]``.
+        projection: ``[D, K]``, first onto directions in which items vary, in units of that, then onto waves' lengths.
+        directions: how many of K are directions.
+        most: how far from the centre an item counts as, at most, along the directions.
+    """
+
+    centre: Floats
+    projection: Floats
+    directions: int
+    most: float
+
+    @classmethod
+    def chosen(cls, some: Floats, others: Floats, generator: np.random.Generator) -> Features:
+        """Choose directions by some items ``[M, D]``, and all scales by others ``[N, D]``."""
+        centre = some.mean(0)
+        most = min(_DIRECTIONS, max(1, len(some) // 5), some.shape[1])
+        directions = np.linalg.svd(some - centre, full_matrices=False)[2][:most].T
+        directions = directions / np.maximum(((others - centre) @ directions).std(0), 1e-6)
+        far = np.linalg.norm((others - centre) @ directions, axis=1)
+        one, other = generator.integers(len(others), size=(2, 2_000))
+        width = max(float(np.median(np.linalg.norm(others[one] - others[other], axis=1))), 1e-6)
+        waves = generator.normal(size=(some.shape[1], _WAVES)) / width
+        projection = np.concatenate([directions, waves], 1).astype(np.float32)
+        return cls(centre, projection, most, float(np.quantile(far, _USUAL)))
+
+    @property
+    def parts(self) -> tuple[slice, slice]:
+        """Which features are the directions', and which the waves'."""
+        return slice(0, self.directions), slice(self.directions, self.directions + 2 * _WAVES)
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Return the features of items ``[N, D]``, float32 ``[N, K]``."""
+        moved = (vectors - self.centre) @ self.projection
+        along, waves = moved[:, : self.directions], moved[:, self.directions :]
+        far = np.linalg.norm(along, axis=1, keepdims=True)
+        # One strange item is no drift; and how rare stranger ones are than any in the reference nobody could tell.
+        along = along * np.minimum(1, self.most / np.maximum(far, 1e-12))
+        return np.concatenate([along, np.cos(waves), np.sin(waves)], 1)
 
 
 class Online:
@@ -57,11 +104,11 @@ class Online:
         order = generator.permutation(len(reference))
         # The items that choose the features would look more alike under them than items of the same kind that come.
         chosen, rows = np.split(reference[order].astype(np.float32), [min(500, len(reference) // 4)])
-        self._centre, self._projection, self._directions = _features(chosen, rows, generator)
+        self._features = Features.chosen(chosen, rows, generator)
         self._batch, self._windows = batch, _lengths(min(len(rows) // (4 * batch), _LONGEST, int(run_time)))
-        features = self._of(rows)
+        features = self._features(rows)
         self._mean = features.mean(0, dtype=np.float64).astype(np.float32)
-        self._tails, self.threshold = calibrated(features, self._parts, self._windows, run_time, batch, seed)
+        self._tails, self.threshold = calibrated(features, self._features.parts, self._windows, run_time, batch, seed)
         self._wait, self.statistic = np.zeros((0, reference.shape[1]), np.float32), 0.0
         self._begin()
 
@@ -71,7 +118,7 @@ class Online:
         Args:
             vectors: float32 ``[M, D]``; what makes no whole batch waits for the next ones.
         """
-        _must_be_vectors(vectors, len(self._centre))
+        _must_be_vectors(vectors, len(self._features.centre))
         self._wait, alarm = np.concatenate([self._wait, vectors.astype(np.float32)]), False
         while len(self._wait) >= self._batch:
             batch, self._wait = np.split(self._wait, [self._batch])
@@ -84,14 +131,15 @@ class Online:
             "format": FORMAT,
             "batch": self._batch,
             "windows": self._windows,
-            "directions": self._directions,
+            "directions": self._features.directions,
+            "most": self._features.most,
             "threshold": self.threshold,
             "statistic": self.statistic,
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about)),
-            "centre": self._centre,
-            "projection": self._projection,
+            "centre": self._features.centre,
+            "projection": self._features.projection,
             "mean": self._mean,
             "wait": self._wait,
             "last": self._last,
@@ -116,54 +164,31 @@ class Online:
                 about, arrays = json.loads(str(file["about"])), {name: file[name] for name in file.files}
             if about["format"] != FORMAT:
                 raise BadInput(f"state of a detector: format {about['format']} is not this version's; make it anew")
-            found._batch, found._windows, found._directions = about["batch"], about["windows"], about["directions"]
+            found._features = Features(arrays["centre"], arrays["projection"], about["directions"], about["most"])
+            found._batch, found._windows = about["batch"], about["windows"]
             found.threshold, found.statistic = float(about["threshold"]), float(about["statistic"])
-            found._centre, found._projection, found._mean = (arrays[k] for k in ("centre", "projection", "mean"))
-            found._wait, found._last = arrays["wait"], arrays["last"]
+            found._mean, found._wait, found._last = arrays["mean"], arrays["wait"], arrays["last"]
             found._tails = Tails(arrays["start"], arrays["spread"], arrays["shape"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(f"state of a detector: is not readable ({type(error).__name__}); make it anew") from None
         return found
 
-    @property
-    def _parts(self) -> tuple[slice, slice]:
-        return slice(0, self._directions), slice(self._directions, self._directions + 2 * _WAVES)
-
     def _begin(self) -> None:
         self._last = np.zeros((0, len(self._mean)), np.float32)
 
-    def _of(self, vectors: Floats) -> Floats:
-        """Return the features of items, float32 ``[N, K]``."""
-        moved = (vectors - self._centre) @ self._projection
-        waves = moved[:, self._directions :]
-        return np.concatenate([moved[:, : self._directions], np.cos(waves), np.sin(waves)], 1)
-
     def _step(self, batch: Floats) -> bool:
-        mean = self._of(batch).mean(0) - self._mean
+        mean = self._features(batch).mean(0) - self._mean
         self._last = np.concatenate([mean[None], self._last[: self._windows[-1] - 1]])  # the newest first
         full = [w for w in self._windows if w <= len(self._last)]
         sums = np.cumsum(self._last, 0, dtype=np.float64)[np.array(full) - 1]
-        values = np.full((len(self._parts), len(self._windows)), np.nan)
-        for place, part in enumerate(self._parts):
+        values = np.full((len(self._features.parts), len(self._windows)), np.nan)
+        for place, part in enumerate(self._features.parts):
             values[place, : len(full)] = np.square(sums[:, part]).sum(1) / full
         self.statistic = float(np.nanmax(self._tails.surprise(values.reshape(-1))))
         if self.statistic > self.threshold:
             self._begin()
             return True
         return False
-
-
-def _features(chosen: Floats, rows: Floats, generator: np.random.Generator) -> tuple[Floats, Floats, int]:
-    """Return centre ``[D]``, projection ``[D, K]`` and how many of K are directions of the mean."""
-    centre = chosen.mean(0)
-    most = min(_DIRECTIONS, max(1, len(chosen) // 5), chosen.shape[1])
-    directions = np.linalg.svd(chosen - centre, full_matrices=False)[2][:most].T
-    directions = directions / np.maximum(((rows - centre) @ directions).std(0), 1e-6)
-    one, other = generator.integers(len(rows), size=(2, 2_000))
-    distances = np.linalg.norm(rows[one] - rows[other], axis=1)
-    width = max(float(np.median(distances)), 1e-6)
-    waves = generator.normal(size=(chosen.shape[1], _WAVES)) / width
-    return centre, np.concatenate([directions, waves], 1).astype(np.float32), most
 
 
 def _lengths(longest: int) -> list[int]:

@@ -47,7 +47,7 @@ class Tails:
             start = np.quantile(there, 1 - _TAIL)
             above = np.sort(there[there > start] - start)
             if not len(above):  # all are alike
-                found.append((max(start, 1e-9), 1e-9, 0.0))
+                found.append((max(start, 1e-9), max(1e-3 * start, 1e-9), 0.0))
                 continue
             first = above.mean()
             second = (above * (len(above) - np.arange(1, len(above) + 1)) / max(1, len(above) - 1)).mean()
