@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -324,3 +324,42 @@ def alerts(url: str) -> list[dict[str, Any]]:
     """Return the alerts that an Alertmanager has, those that are over left out."""
     with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=30) as answer:
         return list(json.load(answer))
+
+
+def alarms_told(place: Path, program: str) -> list[str]:
+    """Let a hundred windows alarm and be told to a real Alertmanager, again and again; return what is wrong.
+
+    Args:
+        place: a folder to work in.
+        program: the Alertmanager.
+    """
+    end = served(place / "watch", [0.2] * 100)
+    with Receiver() as hook, alerting(program, place, hook.url) as url, Registry(place / "registry") as registry:
+        there = {"do": "notify", "to": "alertmanager", "url": url, "labels": {"team": "vision"}, "repeat": 1e-5}
+        looking = watching(registry, place / "watch", write_policy(place / "policy.yaml", there))
+        settle(looking)
+        until(lambda: hook.got)
+        sent = 0
+        while sent < 20:  # it is said again and again, since Alertmanager forgets when it restarts
+            looking.act()
+            sent = sum(row.state == "done" for row in outbox.actions_of(registry, 1))
+            time.sleep(0.01)
+        there_are, one = alerts(url), incidents.incident(registry, 1)
+        served(place / "watch", [0.0] * 3, begin=end)
+        settle(looking)
+        until(lambda: len(hook.got) > 1)
+        left, told = alerts(url), [(body["status"], len(body["alerts"])) for _, _, body in hook.got]
+    labels = {"alertname": "fastness_errors", "team": "vision", "encoder": "photos", "alias": "production"}
+    labels |= {"signal": "errors", "version": "photos@1", "incident": "1"}
+    said = [(alert["labels"], alert["annotations"]["summary"]) for alert in there_are]
+    wrong = [] if said == [(labels, one.title)] and one.times == 100 else [f"{said}, {one.times} windows"]
+    wrong += [] if told == [("firing", 1), ("resolved", 1)] else [f"told: {told}"]
+    return wrong + ([] if left == [] else [f"{len(left)} alerts are left"])
+
+
+def until(what: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
