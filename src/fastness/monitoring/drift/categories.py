@@ -31,6 +31,7 @@ def _member(name: str, numbers: Array, pooled: Pooled) -> Member:
 
     def statistics(labels: Labels) -> Numbers:
         squares = np.square((labels @ ones).astype(np.float64) - expected)
-        return (squares / counts).sum(1)[None] / (pooled.n + pooled.m) / pooled.evenness
+        found: Numbers = (squares / counts).sum(1)[None] / (pooled.n + pooled.m) / pooled.evenness
+        return found
 
     return Member(name, "column", statistics, root, "Cohen's w")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastness.monitoring.drift.pooled import DRIFT, Floats, Labels, Member, Numbers, Pooled, Test
+from fastness.monitoring.drift.pooled import DRIFT, Array, Floats, Labels, Member, Numbers, Pooled, Test
 from fastness.monitoring.drift.spectral import told_apart
 from fastness.monitoring.drift.verdict import EMBEDDINGS
 
@@ -28,11 +28,12 @@ class Classifier(Test):
         """Compare the embeddings; folds are decided by the items alone."""
         folds = np.empty(len(pooled.vectors), np.int64)
         folds[pooled.drawn()] = np.arange(len(folds)) % _FOLDS
-        ridge = _RIDGE * float(np.square(pooled.vectors).sum()) * np.eye(pooled.vectors.shape[1])
+        added = _RIDGE * float(np.square(pooled.vectors).sum()) or 1.0  # all items are the same: any number will do
+        ridge = added * np.eye(pooled.vectors.shape[1])
         parts = []
         for fold in range(_FOLDS):
             learnt, judged = _around_mean(pooled.vectors, folds != fold), _around_mean(pooled.vectors, folds == fold)
-            solved = np.linalg.inv(learnt.T @ learnt + ridge + np.finfo(np.float32).tiny)
+            solved = np.linalg.inv(learnt.T @ learnt + ridge)
             parts.append((learnt, judged, solved.astype(np.float32), judged.T @ judged))
 
         def statistics(labels: Labels) -> Numbers:
@@ -50,8 +51,8 @@ class Classifier(Test):
         yield Member(EMBEDDINGS, EMBEDDINGS, statistics, auroc, "AUROC")
 
 
-def _around_mean(vectors: Floats, mask: np.ndarray) -> Floats:
+def _around_mean(vectors: Floats, mask: Array) -> Floats:
     """Return some of the vectors around their mean, and zeros in the place of the others."""
-    found = vectors - vectors[mask].mean(0)
+    found: Floats = vectors - vectors[mask].mean(0)
     found[~mask] = 0
     return found

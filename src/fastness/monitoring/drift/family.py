@@ -8,7 +8,7 @@ largest of all is what counts (Westfall and Young 1993, *Resampling-based multip
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,14 +53,14 @@ def normal_scores(statistics: Numbers) -> Numbers:
     return found
 
 
-def fused(scores: Numbers) -> Numbers:
+def fused(scores: Numbers, weights: Sequence[float]) -> Numbers:
     """Return one score ``[P]`` of those by several settings ``[S, P]``: mostly the largest, and more if others agree.
 
     The logarithm of a mean of exponentials, as Biggs, Schrab and Gretton 2023 (arXiv 2306.08777) fuse kernels.
     """
-    if len(scores) == 1:
-        return scores[0]
-    found: Numbers = normal_scores(np.log(np.exp(_SHARPNESS * scores).mean(0)))
+    if len(scores) > 1:
+        scores = normal_scores(np.log(np.asarray(weights) @ np.exp(_SHARPNESS * scores)))[None]
+    found: Numbers = scores[0]
     return found
 
 

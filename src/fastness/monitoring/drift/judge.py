@@ -100,7 +100,7 @@ def _judged(compared: Pooled, members: Sequence[Member], permutations: int) -> t
         by_setting = normal_scores(statistics)
         excess = statistics - statistics[:, 1:].mean(1, keepdims=True)
         strongest = np.take_along_axis(excess, by_setting.argmax(0)[None], 0)[0]
-        scores.append(fused(by_setting))
+        scores.append(fused(by_setting, member.weights))
         effects.append(member.effect(float(strongest[0] - strongest[1:].mean())))
     return np.stack(scores), effects
 

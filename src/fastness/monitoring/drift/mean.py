@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastness.monitoring.drift.pooled import DRIFT, Member, Pooled, Test
-from fastness.monitoring.drift.spectral import distances, told_apart
+from fastness.monitoring.drift.spectral import RIDGES, distances, told_apart
 from fastness.monitoring.drift.verdict import EMBEDDINGS
 
 
@@ -17,4 +17,5 @@ class Mean(Test):
 
     def members(self, pooled: Pooled) -> Iterator[Member]:
         """Compare the embeddings."""
-        yield Member(EMBEDDINGS, EMBEDDINGS, distances(pooled.vectors), told_apart(pooled.evenness), "AUROC")
+        apart = told_apart(pooled.evenness)
+        yield Member(EMBEDDINGS, EMBEDDINGS, distances(pooled.vectors), apart, "AUROC", tuple(RIDGES.values()))

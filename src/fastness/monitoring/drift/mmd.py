@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastness.monitoring.drift.pooled import DRIFT, Floats, Labels, Member, Numbers, Pooled, Test
-from fastness.monitoring.drift.spectral import distances, told_apart
+from fastness.monitoring.drift.spectral import RIDGES, distances, told_apart
 from fastness.monitoring.drift.verdict import EMBEDDINGS
 
 BANDWIDTHS = (0.25, 1.0)  # squared, of the median squared distance: near neighbours, and the whole
@@ -38,7 +38,8 @@ class MMD(Test):
         def statistics(labels: Labels) -> Numbers:
             return np.concatenate([measure(labels) for measure in measures])
 
-        yield Member(EMBEDDINGS, EMBEDDINGS, statistics, told_apart(pooled.evenness), "AUROC")
+        weights = tuple(RIDGES.values()) * len(measures)
+        yield Member(EMBEDDINGS, EMBEDDINGS, statistics, told_apart(pooled.evenness), "AUROC", weights)
 
 
 def _features(to_items: Floats, squares: Floats, rate: float) -> tuple[Floats, Numbers]:
@@ -51,7 +52,8 @@ def _features(to_items: Floats, squares: Floats, rate: float) -> tuple[Floats, N
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
-    found = a @ (-2 * b.T)
+    found: Floats = a @ (-2 * b.T)
     found += np.square(a).sum(1)[:, None]
     found += np.square(b).sum(1)
-    return np.maximum(found, 0, out=found)
+    np.maximum(found, 0, out=found)
+    return found

@@ -32,6 +32,7 @@ def _member(name: str, values: Array, pooled: Pooled) -> Member:
     def statistics(labels: Labels) -> Numbers:
         counts = labels[:, order].cumsum(1)[:, last]
         gap = np.abs(counts / pooled.n - (below - counts) / pooled.m).max(1)
-        return np.square(gap, dtype=np.float64)[None]
+        found: Numbers = np.square(gap, dtype=np.float64)[None]
+        return found
 
     return Member(name, "column", statistics, root, "KS distance")

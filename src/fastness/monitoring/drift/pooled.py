@@ -72,6 +72,7 @@ class Member:
         statistics: from labels ``[P, N]`` to ``[S, P]``, larger = more different, by S settings.
         effect: from a statistic less its mean under permutations, to ``unit``; grows.
         unit: of the effect.
+        weights: what each of the S settings counts.
     """
 
     what: str
@@ -79,6 +80,7 @@ class Member:
     statistics: Callable[[Labels], Numbers]
     effect: Callable[[float], float]
     unit: str
+    weights: Sequence[float] = (1.0,)
 
 
 class Test(ABC):

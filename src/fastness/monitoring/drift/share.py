@@ -27,6 +27,7 @@ def _member(part: Slice, pooled: Pooled) -> Member:
 
     def statistics(labels: Labels) -> Numbers:
         counts = (labels @ inside).astype(np.float64)
-        return np.square(counts / pooled.n - (inside.sum() - counts) / pooled.m)[None]
+        found: Numbers = np.square(counts / pooled.n - (inside.sum() - counts) / pooled.m)[None]
+        return found
 
     return Member(part.name, "slice", statistics, root, "share")

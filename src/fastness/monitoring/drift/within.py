@@ -8,7 +8,7 @@ import numpy as np
 
 from fastness.evaluation.slices import Slice
 from fastness.monitoring.drift.pooled import DRIFT, Labels, Member, Numbers, Pooled, Test
-from fastness.monitoring.drift.spectral import distances, told_apart
+from fastness.monitoring.drift.spectral import RIDGES, distances, told_apart
 
 _LEAST = 10  # items of a slice, of both windows
 
@@ -34,4 +34,4 @@ def _member(part: Slice, pooled: Pooled) -> Member:
     def statistics(labels: Labels) -> Numbers:
         return measure(labels[:, rows])
 
-    return Member(part.name, "slice", statistics, told_apart(pooled.evenness), "AUROC")
+    return Member(part.name, "slice", statistics, told_apart(pooled.evenness), "AUROC", tuple(RIDGES.values()))
