@@ -62,8 +62,8 @@ def show(number: Number, where: Where = None, json: options.Json = False) -> Non
             print(f"{moment(action.due)}  due          {action.action}: {action.said or 'to be done'}")
 
 
-@incident.command()
-def ack(
+@incident.command("ack")
+def acknowledge(
     number: Number,
     why: Why = "",
     by: By = None,
@@ -71,11 +71,10 @@ def ack(
     json: options.Json = False,
 ) -> None:
     """Say that somebody looks after an incident."""
-    from fastness.registry import Registry
-    from fastness.registry.incidents import acknowledge
+    from fastness.registry import Registry, incidents
 
     with Registry(where, create=False) as opened:
-        _said(acknowledge(opened, number, why, by), json)
+        _said(incidents.acknowledge(opened, number, why, by), json)
 
 
 @incident.command()

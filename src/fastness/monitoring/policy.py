@@ -162,7 +162,20 @@ class Signals(_Section):
 
     def named(self) -> dict[str, Any]:
         """Return those that are watched, by name."""
-        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        every: dict[str, Any] = {
+            "drift": self.drift,
+            "errors": self.errors,
+            "refused": self.refused,
+            "undecodable": self.undecodable,
+            "latency": self.latency,
+            "outliers": self.outliers,
+            "abstained": self.abstained,
+            "missing": self.missing,
+            "collapse": self.collapse,
+            "estimate": self.estimate,
+            "labels": self.labels,
+        }
+        return {name: settings for name, settings in every.items() if settings is not None}
 
 
 class Budget(_Section):
