@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from fastness.serving.router import Testing
     from fastness.serving.watch import Watching
 
 
@@ -36,6 +37,12 @@ def serve(
     keep_days: Annotated[float, typer.Option(min=0.01, help="For which windows are kept.")] = 30,
     keep_payloads: Annotated[Path | None, typer.Option(help="Also keep the sampled items themselves, here.")] = None,
     ttl: Annotated[float, typer.Option(min=0.01, help="Hours after which these are deleted.")] = 24,
+    canary: Annotated[
+        str | None, typer.Option(help="An alias whose version answers a share, until it is sent away or promoted.")
+    ] = None,
+    shadow: Annotated[str | None, typer.Option(help="An alias whose version is asked, and answers nobody.")] = None,
+    share: Annotated[float, typer.Option(help="Of requests that production and such a version both compute.")] = 0.1,
+    terms: Annotated[Path | None, typer.Option(help="YAML: how much worse it may be, and how sure that is.")] = None,
     open: Annotated[bool, typer.Option("--open", help="Answer without keys, whoever asks.")] = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON a request, on stderr.")] = True,
     where: Annotated[str | None, typer.Option("--registry", help="Default: FASTNESS_REGISTRY.")] = None,
@@ -63,6 +70,7 @@ def serve(
         most_pixels=int(max_megapixels * 1e6),
         poll=poll,
         watch=_watching(watch, window, window_items, keep_days, keep_payloads, ttl),
+        testing=_testing(spec, canary, shadow, share, terms, watch),
     )
 
 
@@ -77,3 +85,23 @@ def _watching(
     if folder is None:
         return None
     return Watching(folder, window=window, cut=cut, keep=keep, payloads=payloads, ttl=ttl)
+
+
+def _testing(
+    spec: str, canary: str | None, shadow: str | None, share: float, terms: Path | None, watch: Path | None
+) -> Testing | None:
+    from fastness.core.errors import BadInput
+    from fastness.monitoring.terms import Terms, read_terms
+    from fastness.serving.router import Testing
+
+    if canary is not None and shadow is not None:
+        raise BadInput("--canary, --shadow: one candidate at a time; say one of them")
+    alias = canary or shadow
+    if alias is None:
+        if terms is not None:
+            raise BadInput("--terms: goes with --canary ALIAS or --shadow ALIAS")
+        return None
+    if alias == spec.partition("@")[2]:
+        raise BadInput(f"--{'canary' if canary else 'shadow'}: '{alias}' is what serves; name another alias")
+    stated = Terms() if terms is None else read_terms(terms)
+    return Testing(alias, shadow is not None, share, stated, None if watch is None else watch / "trials" / spec)

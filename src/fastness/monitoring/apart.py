@@ -25,8 +25,9 @@ def disagreement(before: Sequence[Sequence[str]], after: Sequence[Sequence[str]]
 
 
 def distance(before: Floats, after: Floats) -> Array:
-    """Return 1 less the cosine of two embeddings an item, float64 ``[N]`` in [0, 2]; both ``[N, D]``, length 1."""
-    return np.clip(1.0 - (before.astype(np.float64) * after).sum(1), 0.0, 2.0)
+    """Return 1 less the cosine of two embeddings an item, float64 ``[N]``, 0.5 at most; both ``[N, D]``, length 1."""
+    found: Array = np.clip(1.0 - (before.astype(np.float64) * after).sum(1), 0.0, 0.5)
+    return found
 
 
 class Strangeness:
@@ -48,4 +49,5 @@ class Strangeness:
     def ranks(self, vectors: Floats) -> Array:
         """Return of each of ``[N, D]`` the share of references that lie closer to the others, float64 ``[N]``."""
         nearest = (vectors @ self._reference.T).max(1)
-        return 1.0 - np.searchsorted(self._sorted, nearest, side="right") / len(self._sorted)
+        found: Array = 1.0 - np.searchsorted(self._sorted, nearest, side="right") / len(self._sorted)
+        return found

@@ -66,7 +66,7 @@ class Bet(Kept):
 class Rates(Kept):
     """Evidence on how often one of two fails more than the other, from outcomes of each in turn.
 
-    What the candidate did, ``x``, and what production did since, ``y_1 … y_m``, all 0 or 1, are bet on together:
+    What the candidate did, ``x``, and what production did, ``y_1 … y_m``, all 0 or 1, are bet on together:
     ``(1 + g (x - c)) (1 - g (y_1 - c) / m) … (1 - g (y_m - c) / m)``. As ``1 + z <= exp(z)``, its mean is at most
     ``exp(g d)`` where the rates differ by ``d``, whatever ``c`` is; divided by ``exp(g limit)`` it is a fair bet
     against all pairs of rates on the refuted side of a limit. Negative ``g`` bet on the other side. That production
@@ -77,30 +77,43 @@ class Rates(Kept):
         limit: difference of the rates.
         capitals: logarithms of how much each part has grown, by stake.
         most: the most evidence that ever was.
-        failed, seen: production's failures and outcomes.
-        counted: how many of them have been bet on.
+        seen, counted, missed: production's outcomes so far, how many of them have been bet on, and failures in those.
+        failures: places of failures among those that have not.
+        outcomes: of the candidate.
     """
 
     side: Literal["above", "below"]
     limit: float
     capitals: list[float] = field(default_factory=lambda: [0.0] * len(_STAKES))
     most: float = 0.0
-    failed: int = 0
     seen: int = 0
-    counted: tuple[int, int] = (0, 0)
+    counted: int = 0
+    missed: int = 0
+    failures: list[int] = field(default_factory=list)
+    outcomes: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Of production's failures so far."""
+        return (self.missed + len(self.failures)) / max(self.seen, 1)
 
     def before(self, failed: bool) -> None:
         """Take an outcome of production."""
-        self.failed += failed
+        if failed:
+            self.failures.append(self.seen)
         self.seen += 1
 
     def add(self, failed: bool) -> None:
         """Take an outcome of the candidate."""
-        failures, others = self.failed - self.counted[0], self.seen - self.counted[1]
+        self.outcomes += 1
+        # A little less than there are of them for each, so that there are always some left: short blocks win little.
+        others = min(self.seen - self.counted, max(1, int(0.8 * self.seen / self.outcomes)))
         if not others:
             return
-        centre = min(0.5, (self.counted[0] + 0.5) / (self.counted[1] + 100.0))  # known before both
-        self.counted = (self.failed, self.seen)
+        centre = min(0.5, (self.missed + 0.5) / (self.counted + 100.0))  # known before both
+        self.counted += others
+        failures = sum(place < self.counted for place in self.failures)
+        self.failures, self.missed = self.failures[failures:], self.missed + failures
         if self.side == "above":
             largest = min(1 / centre, others / (1 - centre))
         else:

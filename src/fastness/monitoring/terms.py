@@ -34,7 +34,9 @@ ERRORS, LATENCY, WRONG = "errors", "latency", "wrong"
 MEASURES = {
     LATENCY: Measure(-1.0, 1.0, "logarithm of how many times as long it took, at most a factor of e", sliced=False),
     "disagreement": Measure(0.0, 1.0, "share of the nearest items that are not those of production", relative=True),
-    "distance": Measure(0.0, 2.0, "1 less the cosine to production's embedding, where both have one space"),
+    "distance": Measure(
+        0.0, 0.5, "1 less the cosine to production's embedding, where both have one space; 0.5 at most"
+    ),
     "strangeness": Measure(-1.0, 1.0, "how much further from what it knows it places an item, as a rank"),
     "abstained": Measure(-1.0, 1.0, "share of items it says nothing of, less production's"),
     WRONG: Measure(-1.0, 1.0, "share of items it is wrong of, less production's"),
@@ -70,12 +72,14 @@ class Limit(BaseModel):
         return tolerated, 2 * self.margin if self.slice_margin is None else self.slice_margin
 
 
+# Two trainings of a small encoder that differ by their seed alone have 1 in 6 of the nearest ten in common; by topic
+# that differs by 0.04, and strangeness by 0.07. An export has all but 1 in 80.
 _LIMITS = {
     ERRORS: Limit(tolerated=0.001, margin=0.005),
     LATENCY: Limit(tolerated=0.05, margin=0.15),
-    "disagreement": Limit(tolerated=0.75, margin=0.8, slice_tolerated=0.1, slice_margin=0.25),
+    "disagreement": Limit(tolerated=0.9, margin=0.95, slice_tolerated=0.1, slice_margin=0.25),
     "distance": Limit(tolerated=0.02, margin=0.05),
-    "strangeness": Limit(tolerated=0.05, margin=0.1),
+    "strangeness": Limit(tolerated=0.05, margin=0.1, slice_tolerated=0.1, slice_margin=0.2),
     "abstained": Limit(tolerated=0.02, margin=0.05),
     WRONG: Limit(tolerated=0.01, margin=0.03),
 }

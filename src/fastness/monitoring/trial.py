@@ -277,9 +277,18 @@ class Trial:
     def _rates(self) -> Figure:
         above, below = self._errors
         failed, n = self._failed
-        rate = failed / n if n else math.nan
-        other = above.failed / above.seen if above.seen else 0.0
+        rate = failed / n if n else 0.0
         harm, safe = math.exp(-above.most), math.exp(-below.most)
         return Figure(
-            ERRORS, "", n, rate - other, -1.0, 1.0, above.limit, below.limit, harm, safe, self._state("", harm, safe)
+            ERRORS,
+            "",
+            n,
+            rate - above.rate,
+            -1.0,
+            1.0,
+            above.limit,
+            below.limit,
+            harm,
+            safe,
+            self._state("", harm, safe),
         )

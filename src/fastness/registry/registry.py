@@ -368,9 +368,10 @@ class Registry:
             row |= {"by": by or someone(), "why": why, "gate": {"earlier": past.id}, "override": past.override}
             return moved(connection, row)
 
-    def remove(self, name: str, alias: str, *, why: str, by: str | None = None) -> Move:
-        """Let an alias name nothing; what it named stays in the log."""
-        expected = self.now_at(name, alias)
+    def remove(self, name: str, alias: str, *, why: str, by: str | None = None, expected: int | None = CURRENT) -> Move:
+        """Let an alias name nothing; what it named stays in the log. For the arguments see `promote`."""
+        if expected == CURRENT:
+            expected = self.now_at(name, alias)
         with self._turn(name, alias, expected) as (connection, before):
             if before is None:
                 raise BadInput(f"{name}@{alias}: names nothing")

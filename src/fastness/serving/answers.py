@@ -16,6 +16,7 @@ from fastness.index import Hit
 from fastness.serving.batching import Overloaded
 from fastness.serving.doors import Asked, Refusal, answer
 from fastness.serving.release import Floats, Release, Searching, Side
+from fastness.serving.router import Made
 from fastness.serving.service import Service
 from fastness.serving.wanted import Embeddings, Item, Search, Wanted, modality_of, pictures, read
 from fastness_runtime import Answers
@@ -98,21 +99,35 @@ class Questions:
         wanted = read(Wanted, asked.body, self._service.settings.most_items)
         side, items = await self._items(asked, wanted)
         head = _head(side)
-        if (watch := self._service.watch) is not None:
+        if self._heeded(asked):
             vectors, answers = await side.all(items, asked.timeout)
             assert answers is not None
-            watch.seen(_route(asked), _release(asked), side, wanted, items, vectors, answers)
+            self._tell(asked, wanted, side, items, vectors, answers)
             return side, answers
         probabilities, novelty = await side.answer(items, asked.timeout)
         return side, Answers.of(probabilities, novelty, head["classes"], head["threshold"])
 
     async def _vectors(self, asked: Asked, wanted: Wanted, side: Side, items: list[Any]) -> Floats:
         """Return the embeddings of a request's items; where traffic is watched they are written down."""
-        if (watch := self._service.watch) is None:
+        if not self._heeded(asked):
             return await side.embed(items, asked.timeout)
         vectors, answers = await side.all(items, asked.timeout)
-        watch.seen(_route(asked), _release(asked), side, wanted, items, vectors, answers)
+        self._tell(asked, wanted, side, items, vectors, answers)
         return vectors
+
+    def _heeded(self, asked: Asked) -> bool:
+        """Whether somebody wants to know all that is made of a request's items."""
+        return self._service.watch is not None or asked.made is not None
+
+    def _tell(
+        self, asked: Asked, wanted: Wanted, side: Side, items: list[Any], vectors: Floats, answers: Answers | None
+    ) -> None:
+        """Tell what was made of a request's items: who watches the traffic, and who compares two versions."""
+        if asked.made is not None:
+            asked.made.append(Made(wanted, vectors, answers))
+        if self._service.watch is not None and not asked.aside:
+            route = str(asked.request.scope["path"])
+            self._service.watch.seen(route, _release(asked), side, wanted, items, vectors, answers)
 
     async def _items(self, asked: Asked, wanted: Wanted) -> tuple[Side, list[Any]]:
         """Return the side that takes a request's items, and these ready for it; its key has paid for them."""
@@ -151,10 +166,6 @@ class Questions:
 def _release(asked: Asked) -> Release:
     assert asked.release is not None
     return asked.release
-
-
-def _route(asked: Asked) -> str:
-    return str(asked.request.scope["path"])
 
 
 def _head(side: Side) -> Mapping[str, Any]:

@@ -132,6 +132,7 @@ class About:
                 "wanted": wanted if live.trouble else None,
                 "trouble": live.trouble,
                 "can": can,
+                "trial": self._service.router and self._service.router.shown(),
             }
         )
 

@@ -21,6 +21,7 @@ from fastness.registry.keys import Key
 from fastness.serving.batching import Overloaded, Unreadable
 from fastness.serving.guard import Denied
 from fastness.serving.release import Release
+from fastness.serving.router import Made
 from fastness.serving.service import Service
 
 _KINDS = {
@@ -68,6 +69,8 @@ class Asked:
         unreadable: whether it was refused for an item that cannot be read.
         items: how many it asks about, once that is known.
         pixels: of its pictures, which are in memory.
+        made: where what is made of its items is put, if it is to be compared with what another version makes of them.
+        aside: whether it is asked beside another that is its double: then it is not written down again.
     """
 
     request: Request
@@ -78,6 +81,8 @@ class Asked:
     unreadable: bool = False
     items: int = 0
     pixels: int = 0
+    made: list[Made] | None = None
+    aside: bool = False
 
 
 Handler = Callable[[Asked], Awaitable[Response]]
@@ -157,7 +162,8 @@ class Doors:
             async with asyncio.timeout(asked.timeout):
                 asked.body = await _body(asked.request, self._service.settings.most_bytes)
                 with self._service.live.held() as asked.release:
-                    return await handler(asked)
+                    router = self._service.router if asks else None
+                    return await (handler(asked) if router is None else router.answer(asked, handler))
         except Denied as error:
             return refused(error.status, str(error), error.after)
         except TimeoutError:

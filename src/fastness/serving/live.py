@@ -56,13 +56,13 @@ class Live:
         return self._now
 
     @contextmanager
-    def held(self) -> Iterator[Release]:
-        """Yield what serves now; it is not let go of until the block ends.
+    def held(self, release: Release | None = None) -> Iterator[Release]:
+        """Yield what serves now, or one that is held already; it is not let go of until the block ends.
 
         Raises:
             Failure: nothing serves.
         """
-        release = self._now
+        release = release or self._now
         if release is None:
             raise Failure(self.trouble or f"{self.name}@{self.alias}: nothing serves yet")
         self._held[release] = self._held.get(release, 0) + 1

@@ -17,6 +17,7 @@ from fastness.serving.batching import Limits
 from fastness.serving.guard import Guard
 from fastness.serving.live import Live
 from fastness.serving.release import Power, Release
+from fastness.serving.router import Router, Testing
 from fastness.serving.telemetry import Telemetry
 from fastness.serving.watch import Watch, Watching
 
@@ -38,6 +39,7 @@ class Settings:
         most_requests: under way at once.
         poll: seconds between two looks at the registry.
         watch: what is written down of the traffic, and where; ``None``: nothing.
+        testing: the candidate that is tried beside what serves; ``None``: none.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Settings:
     most_requests: int = 1024
     poll: float = 1.0
     watch: Watching | None = None
+    testing: Testing | None = None
 
 
 class Service:
@@ -83,6 +86,18 @@ class Service:
         if settings.watch is not None:
             self.watch = Watch(settings.watch, settings.name, settings.alias, self.telemetry)
         self.pixels = 0  # of pictures that are in memory
+        self.router: Router | None = None
+        if settings.testing is not None:
+            candidate = Live(
+                registry,
+                settings.name,
+                settings.testing.alias,
+                settings.collection,
+                lambda wanted: self._release(target=wanted),
+                self.guard,
+                self.telemetry.beside(),
+            )
+            self.router = Router(registry, self.live, candidate, settings.testing, self.telemetry, self._free)
         self.decoders = ThreadPoolExecutor(cores(), "decode")
 
     def _load(self, wanted: Target) -> Release:
@@ -91,6 +106,9 @@ class Service:
         if self.watch is not None:
             self.watch.learn(release)
         return release
+
+    def _free(self, pixels: int) -> None:
+        self.pixels -= pixels
 
     async def start(self) -> list[asyncio.Task[None]]:
         """Load what the alias names, and begin to watch.
@@ -105,6 +123,8 @@ class Service:
         watches = [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look)]
         if self.watch is not None:
             watches.append(asyncio.create_task(self._always(self._write_down, self.watch.every)))
+        if self.router is not None:
+            watches.append(asyncio.create_task(self._always(self.router.look)))
         return watches
 
     async def _write_down(self) -> None:
@@ -123,6 +143,8 @@ class Service:
         """Finish what is under way."""
         for watch in watches:
             watch.cancel()
+        if self.router is not None:
+            await self.router.close()
         await self.live.close()
         self.decoders.shutdown()
         if self.watch is not None:

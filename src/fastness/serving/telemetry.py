@@ -34,7 +34,14 @@ class Telemetry:
         self.waiting = Gauge("fastness_waiting_seconds", "Until what waits is computed.", registry=r)
         self.serving = Gauge("fastness_serving", "What serves now: 1.", ["version", "index"], registry=r)
         self.behind = Gauge("fastness_behind", "1 while the alias names what does not serve yet.", registry=r)
+        self.pairs = Counter(
+            "fastness_pairs", "Requests put to production and a candidate.", ["candidate", "answered"], registry=r
+        )
         self.switches = Counter("fastness_switches", "Moves of the alias followed.", ["result"], registry=r)
+
+    def beside(self) -> Telemetry:
+        """Return one that logs to the same place, and counts for itself: what happens to another alias."""
+        return Telemetry(self._stream)
 
     def batch(self, items: int, seconds: float) -> None:
         """Count a batch."""

@@ -1,0 +1,371 @@
+"""Which version answers a request while a candidate is on trial, and what follows from what both made of it.
+
+A share of the requests is put to production and to the candidate at once. Of a canary the client gets the candidate's
+answer, unless it gives none in time: then production's, which is there. Of a shadow it always gets production's. What
+both made of the items is compared when the client has its answer. Embeddings go to clients of one space only: a
+candidate of another one answers searches and classes, and only shadows ``/v1/embeddings``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Response
+
+from fastness.core.errors import BadInput, FastnessError, GateRefused
+from fastness.core.files import write_bytes
+from fastness.monitoring.apart import Strangeness, disagreement, distance
+from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
+from fastness.monitoring.terms import LATENCY, Terms
+from fastness.monitoring.trial import Compared, Decision, Trial
+from fastness.monitoring.window import Array
+from fastness.registry import Registry
+from fastness.registry.moves import Judged
+from fastness.serving.live import Live
+from fastness.serving.release import Floats, Release
+from fastness.serving.telemetry import Telemetry
+from fastness.serving.wanted import Wanted
+from fastness_runtime import Answers
+
+if TYPE_CHECKING:
+    from fastness.serving.doors import Asked, Handler
+
+_NEAREST = 10  # items of which is compared how many are the same
+_PATIENCE, _TIMES = 0.05, 2.0  # seconds that a candidate may answer later, and times as long as production took
+_MOST = 32  # comparisons under way; beyond, production answers alone
+_EVERY = 10  # pairs between two looks at the decision
+_OWN_SPACE = "/v1/embeddings"
+
+
+@dataclass(frozen=True)
+class Testing:
+    """How a candidate is tried.
+
+    Attributes:
+        alias: that names it.
+        shadow: whether clients never get its answers; then nothing is moved either.
+        share: of the requests that both answer.
+        terms: of the trial.
+        folder: where is kept what is known of it, so that a restart begins nothing anew; ``None``: nowhere.
+    """
+
+    alias: str
+    shadow: bool = False
+    share: float = 0.1
+    terms: Terms = field(default_factory=Terms)
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 0.5:
+            raise BadInput(f"--share: {self.share:g}; production must answer half by itself: more than 0, 0.5 at most")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a version made of the items of a request.
+
+    Attributes:
+        wanted: the request.
+        vectors: float32 ``[N, D]``.
+        answers: of its head, if it has one.
+    """
+
+    wanted: Wanted
+    vectors: Floats
+    answers: Answers | None
+
+
+@dataclass
+class _Tried:
+    """What came of a request that was put to the candidate."""
+
+    release: Release
+    response: Response | None = None
+    seconds: float = 0.0
+    made: Made | None = None
+
+
+class Running:
+    """A candidate beside the production that it is tried against.
+
+    Attributes:
+        production, candidate: by which releases.
+        trial: what is known.
+        decided: what was decided last.
+        over: whether nothing is asked of the candidate any more.
+    """
+
+    def __init__(self, production: Release, candidate: Release, testing: Testing) -> None:
+        self.production, self.candidate = production, candidate
+        self.same_space = production.target.version.bundle == candidate.target.version.bundle
+        self._known = [_reference(release) for release in (production, candidate)]
+        self._path: Path | None = None
+        if testing.folder is not None:
+            names = (production.version, production.index or "none", candidate.version, candidate.index or "none")
+            self._path = testing.folder / f"{' '.join(names)}.json"
+        self.trial = self._resumed() or Trial(testing.terms, self._measures())
+        self.decided: Decision | None = None
+        self.over = False
+
+    def of(self, production: Release, candidate: Release) -> bool:
+        """Whether it is a trial of these."""
+        return self.production is production and self.candidate is candidate
+
+    def losses(self, before: Made, after: Made, hits: list[list[list[str]]]) -> dict[str, Array]:
+        """Return by measure how much worse the candidate is on each item; takes a while.
+
+        Args:
+            before, after: what production made of it, and the candidate.
+            hits: ids of the nearest items by both, if both have an index.
+        """
+        found: dict[str, Array] = {}
+        if hits:
+            found["disagreement"] = disagreement(*hits)
+        if self.same_space:
+            found["distance"] = distance(before.vectors, after.vectors)
+        if self._known[0] is not None and self._known[1] is not None:
+            found["strangeness"] = self._known[1].ranks(after.vectors) - self._known[0].ranks(before.vectors)
+        if before.answers is not None and after.answers is not None:
+            found["abstained"] = after.answers.abstained.astype(float) - before.answers.abstained.astype(float)
+        return {name: values for name, values in found.items() if name in self.trial.measures}
+
+    def keep(self) -> None:
+        """Write down what is known, where that is asked for."""
+        if self._path is not None:
+            write_bytes(self._path, json.dumps(self.trial.state()).encode())
+
+    def _measures(self) -> list[str]:
+        sides = [*self.production.sides.values(), *self.candidate.sides.values()]
+        there = {
+            "disagreement": self.production.search is not None and self.candidate.search is not None,
+            "distance": self.same_space,
+            "strangeness": None not in self._known,
+            "abstained": all(side.head is not None for side in sides),
+        }
+        return [LATENCY, *(name for name, is_there in there.items() if is_there)]
+
+    def _resumed(self) -> Trial | None:
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            return Trial.resumed(json.loads(self._path.read_bytes()))
+        except (ValueError, KeyError, TypeError):
+            return None  # of another version of this program: the trial begins anew
+
+
+class Router:
+    """Tries what an alias names against what serves.
+
+    Args:
+        registry: where both are.
+        live: production.
+        candidate: the other alias, followed in the same way.
+        testing: see `Testing`.
+        telemetry: told of pairs and of decisions.
+        free: told of how many pixels are in memory no more.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        live: Live,
+        candidate: Live,
+        testing: Testing,
+        telemetry: Telemetry,
+        free: Callable[[int], None],
+    ) -> None:
+        self._registry, self._live, self._testing, self._telemetry = registry, live, testing, telemetry
+        self._free = free
+        self.candidate = candidate
+        self.now: Running | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._lots = random.Random()
+
+    async def look(self) -> None:
+        """Follow the candidate's alias, and begin a trial, or end one, when either version changes."""
+        named = await asyncio.to_thread(self._registry.now_at, self.candidate.name, self.candidate.alias)
+        if named is None:
+            await self.candidate.close()
+        else:
+            await self.candidate.look()
+        production, candidate = self._live.now, self.candidate.now
+        if production is None or candidate is None or production.version == candidate.version:
+            self.now = None
+        elif self.now is None or not self.now.of(production, candidate):
+            with self._live.held(production), self.candidate.held(candidate):
+                self.now = await asyncio.to_thread(Running, production, candidate, self._testing)
+            self._telemetry.log("trial", candidate=candidate.version, production=production.version)
+        elif not self.now.over:
+            await asyncio.to_thread(self.now.keep)
+
+    async def answer(self, asked: Asked, handler: Handler) -> Response:
+        """Answer a request by what it falls to; whatever the candidate does, by production if need be."""
+        running = self.now
+        if running is None or running.over or asked.release is not running.production:
+            return await handler(asked)
+        if len(self._under_way) >= _MOST or self._lots.random() >= self._testing.share:
+            return await self._alone(running, asked, handler)
+        return await self._both(running, asked, handler)
+
+    async def close(self) -> None:
+        """Finish comparing, and write down what is known."""
+        await asyncio.gather(*self._under_way)
+        if self.now is not None:
+            await asyncio.to_thread(self.now.keep)
+        await self.candidate.close()
+
+    def shown(self) -> dict[str, Any] | None:
+        """Return what is to be said of the trial; ``None``: there is none."""
+        running = self.now
+        if running is None:
+            return None
+        decision = running.decided or running.trial.decision()
+        told = {"candidate": running.candidate.version, "alias": self.candidate.alias, "shadow": self._testing.shadow}
+        return {**told, "share": self._testing.share, **decision.to_dict()}
+
+    async def _alone(self, running: Running, asked: Asked, handler: Handler) -> Response:
+        try:
+            response = await handler(asked)
+        except (Exception, asyncio.CancelledError) as error:
+            if not _clients(error):
+                running.trial.alone(failed=True)
+            raise
+        running.trial.alone(failed=False)
+        return response
+
+    async def _both(self, running: Running, asked: Asked, handler: Handler) -> Response:
+        """Put a request to both, in an order that lots decide, and answer by one of them."""
+        asked.made = []
+        holding = ExitStack()
+        holding.enter_context(self._live.held(running.production))
+        holding.enter_context(self.candidate.held(running.candidate))
+        other = replace(asked, key=None, made=[], aside=True, release=running.candidate)
+        task = asyncio.create_task(self._tried(other, handler))
+        if self._lots.random() < 0.5:
+            await asyncio.sleep(0)  # the candidate begins
+        started = time.perf_counter()
+        try:
+            response = await handler(asked)
+        except BaseException:
+            task.cancel()
+            holding.close()
+            raise
+        seconds = time.perf_counter() - started
+        before = _Tried(running.production, response, seconds, asked.made[0] if asked.made else None)
+        job = asyncio.create_task(self._compared(running, before, task, holding))
+        self._under_way.add(job)
+        job.add_done_callback(self._under_way.discard)
+        if self._testing.shadow or (asked.request.scope["path"] == _OWN_SPACE and not running.same_space):
+            return response
+        await asyncio.wait({task}, timeout=min(max(_PATIENCE, _TIMES * seconds), asked.timeout / 4))
+        if not task.done() or task.cancelled() or (after := task.result()).response is None:
+            return response
+        asked.release, asked.items = after.release, other.items
+        return after.response
+
+    async def _tried(self, asked: Asked, handler: Handler) -> _Tried:
+        """Return what a candidate makes of a request; whatever goes wrong, that it gave no answer."""
+        assert asked.release is not None and asked.made is not None
+        tried, started = _Tried(asked.release), time.perf_counter()
+        try:
+            async with asyncio.timeout(asked.timeout):
+                tried.response = await handler(asked)
+        except Exception:  # noqa: BLE001 - that it has no answer is what is counted
+            tried.response = None
+        finally:
+            self._free(asked.pixels)
+        tried.seconds = time.perf_counter() - started
+        tried.made = asked.made[0] if asked.made else None
+        return tried
+
+    async def _compared(self, running: Running, before: _Tried, task: asyncio.Task[_Tried], holding: ExitStack) -> None:
+        """Take into the trial what both made of a request, and do what follows."""
+        with holding:
+            try:
+                after = await task
+                compared = Compared(failed=True)
+                if after.response is not None:
+                    compared = await self._comparison(running, before, after)
+                running.trial.add(compared)
+                self._telemetry.pairs.labels(running.candidate.version, "no" if compared.failed else "yes").inc()
+            except Exception as error:  # noqa: BLE001 - a comparison that fails is no reason to serve worse
+                self._telemetry.log("not compared", why=f"{type(error).__name__}: {error}")
+                return
+        if running.trial.pairs % _EVERY == 0 and not running.over:
+            await self._decide(running)
+
+    async def _comparison(self, running: Running, before: _Tried, after: _Tried) -> Compared:
+        seconds = (before.seconds, after.seconds)
+        if before.made is None or after.made is None:
+            return Compared(False, seconds)
+        hits = []
+        loop = asyncio.get_running_loop()
+        for tried, made in ((before, before.made), (after, after.made)):
+            search = tried.release.search
+            if search is not None:
+                found = await loop.run_in_executor(search.pool, search.find, made.vectors, _NEAREST, None)
+                hits.append([[hit.id for hit in row] for row in found])
+        both = hits if len(hits) == 2 else []
+        losses = await asyncio.to_thread(running.losses, before.made, after.made, both)
+        return Compared(False, seconds, losses, _slices(before.made))
+
+    async def _decide(self, running: Running) -> None:
+        decision = running.trial.decision()
+        news = running.decided is None or running.decided.state != decision.state
+        running.decided = decision
+        if decision.state == "running" or not news:
+            return
+        running.over = decision.state != "undecided"
+        told = {"candidate": running.candidate.version, "state": decision.state, "why": decision.why}
+        self._telemetry.log("decided", **told, pairs=decision.pairs)
+        if running.over and not self._testing.shadow:
+            try:
+                await asyncio.to_thread(self._apply, running, decision)
+            except FastnessError as error:  # somebody else has moved an alias: what they want holds
+                self._telemetry.log("not applied", **told, error=str(error))
+        await asyncio.to_thread(running.keep)
+
+    def _apply(self, running: Running, decision: Decision) -> None:
+        """Move the aliases; the log of production's says why, with all figures, also why one was not let in."""
+        candidate, production = running.candidate.target.version, running.production.target.version
+        record = {"trial": decision.to_dict(), "policy": running.trial.terms.model_dump()}
+        passed = decision.state == "promote"
+        evidence = {"trial.json": json.dumps(running.trial.state()).encode()}
+        gate = Judged(passed, decision.why, candidate.manifest, production.number, record, evidence)
+        why = f"canary at {self.candidate.alias}: {decision.why}"
+        try:
+            self._registry.promote(str(candidate), self._live.alias, why=why, gate=gate)
+        except GateRefused:
+            self._telemetry.log("refused", candidate=str(candidate), why=decision.why)
+        self._registry.remove(candidate.name, self.candidate.alias, why=why, expected=candidate.number)
+
+
+def _clients(error: BaseException) -> bool:
+    """Whether an error is the client's: what was asked cannot be answered by anyone."""
+    return isinstance(error, BadInput) or getattr(error, "status", 500) < 500
+
+
+def _reference(release: Release) -> Strangeness | None:
+    """Return how strange items are to a version, if it has a sketch of what it was made for."""
+    folder = next(iter(release.sides.values())).encoder.folder.parent.parent
+    if len(release.sides) > 1 or not (folder / FOLDER / DESCRIPTION).is_file():
+        return None
+    return Strangeness(Sketch.load(folder).window.vectors)
+
+
+def _slices(made: Made) -> list[list[str]]:
+    """Return in which slices each item is: by what the client told of it, and by its class."""
+    told: list[Mapping[str, Any]] = list(made.wanted.metadata or [{} for _ in made.vectors])
+    found = [[f"{name}={value}" for name, value in known.items() if not isinstance(value, float)] for known in told]
+    if made.answers is not None:
+        for names, label in zip(found, made.answers.labels, strict=True):
+            names.append(f"label={label}")
+    return found
