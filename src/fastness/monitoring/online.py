@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 FORMAT = 1
 _LEAST = 40  # reference items
 _DIRECTIONS, _WAVES = 64, 64  # at most, of the mean and of the kernel
-_USUAL = 0.95  # share of the items whose distance from the centre counts in full
+_USUAL = 0.9  # share of the items whose distance from the centre counts in full
 _LONGEST = 256  # batches of the longest window, and it holds at most a quarter as many items as the reference
 
 
