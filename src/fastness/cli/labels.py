@@ -12,11 +12,6 @@ from fastness.cli import options
 labels = typer.Typer(no_args_is_help=True, help="Keep what items truly were, once that is known.")
 
 
-@labels.callback()
-def _group() -> None:
-    """A group, though it has one verb."""
-
-
 @labels.command()
 def add(
     spec: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="What answered for the items.")],
