@@ -39,7 +39,7 @@ def items(seed: int, n: int = N, **changed: Any) -> Window:
     Args:
         seed: of the items.
         n: how many.
-        **changed: ``shift`` of all vectors, ``flat`` how far they reach in most directions, ``unsure`` and ``novel`` share of
+        **changed: ``shift`` of all vectors, ``flat`` how far most directions reach, ``unsure`` and ``novel`` share of
             them, ``gone`` share of missing cells.
     """
     lots = np.random.default_rng(seed)
