@@ -208,7 +208,7 @@ def main() -> None:
     quick = common.arguments(__doc__ or "").quick
     FOLDER.mkdir(parents=True, exist_ok=True)
     names = usable(["gaussian", "wine, 2 components", "wine"] if quick else [*DATA])
-    references, peers, count = (4, 1, 20) if quick else (40, 6, STREAMS)
+    references, peers, count = (4, 2, 20) if quick else (40, 6, STREAMS)
     rows = []
     for name in names:
         for detector, asked, how_many, each in (
