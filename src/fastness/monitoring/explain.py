@@ -148,12 +148,16 @@ def _taken(scene: Scene, candidates: list[Part], by_vectors: float) -> list[Choi
         alone = all_gains[:, 0] - all_gains[:, 1:].mean(1)
         of_column = {name: told(values, scene.new, strata) for name, values in bins.items()}
         worth = np.array([max(g, of_column.get(p.column, 0.0)) for g, p in zip(alone, candidates, strict=True)])
-        best = int(np.lexsort((alone, worth * liked))[-1])
+        # What tells as much as its complement does is the smaller of the two.
+        best = int(np.lexsort((-masks.sum(0), alone.round(9), (worth * liked).round(9)))[-1])
         p = (1 + int((all_gains[:, 1:].max(0) >= all_gains[best, 0]).sum())) / (_PERMUTATIONS + 1)
         total = max(by_vectors, sum(one.gain for one in taken) + worth[best])
         if p > _LEVEL or worth[best] < _SMALL * total:
             break
-        part, whole = candidates[best], bool(alone[best] < _ALONE * worth[best])
+        part = candidates[best]
+        rivals = [i for i, other in enumerate(candidates) if other.column == part.column]
+        searched = all_gains[best, 0] - all_gains[rivals, 1:].max(0).mean()  # the best of many cuts flatters itself
+        whole = part.column in of_column and bool(searched < _ALONE * of_column[part.column])
         divided = bins[part.column] if whole else part.mask.astype(np.int64)
         taken.append(Choice(part, float(worth[best] if whole else alone[best]), p, whole, divided))
         strata = together(strata, divided)
