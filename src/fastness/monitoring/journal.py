@@ -45,7 +45,7 @@ SUMS = ("confidence", "novelty", "abstained")
 
 _SECOND = 1_000_000
 _LONGEST = 86_400 * _SECOND  # a window
-_PENDING = 16_384  # vectors whose cluster is not known yet
+_PENDING = 16_384  # items that are in no sum and no cluster yet
 _UNWRITTEN = 24  # windows that wait for room on the disk
 _LOCK = "lock"
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]+")
@@ -210,7 +210,7 @@ class Journal:
                 window.put(place, (vector, name, asked, known | ({"route": route} if route else {})))
             window.add(vectors, columns)
             if window.waiting > _PENDING:  # they are not to fill the memory
-                window.assigned(clusters(window.take(), self._centroids(version)))
+                window.counted(*_sums(window.take(), self._centroids(version)))
             if self._cut and window.reservoir.passed >= self._cut:
                 self._close((version, index), now)
 
@@ -313,9 +313,9 @@ class Journal:
         centroids = self._centroids(window.version)
         with self._lock:
             pending = window.take()
-        found = clusters(pending, centroids)
+        found = _sums(pending, centroids)
         with self._lock:
-            window.assigned(found)
+            window.counted(*found)
             items, window.changed = [*window.items], False
             said = {
                 "format": FORMAT,
@@ -342,6 +342,7 @@ class Journal:
             (self.folder / str(before)).unlink(missing_ok=True)
 
 
+_Part = tuple[Floats, Known]
 Item = tuple[Array, str, int, Mapping[str, Any]]
 """What is kept of an item: its vector float16, its id, the moment, what is known of it."""
 
@@ -358,10 +359,10 @@ class _Open:
         self.counts: defaultdict[str, float] = defaultdict(float, dict.fromkeys(COUNTS, 0.0))
         self.latency = np.zeros(len(SECONDS) + 1, np.int64)
         self.clusters: Array | None = None
-        self.waiting = 0  # vectors whose cluster is not counted yet
+        self.waiting = 0  # items that are in no sum and no cluster yet
         self.changed, self.writes = False, 0
         self.file: str | None = None
-        self._pending: list[Floats] = []
+        self._pending: list[_Part] = []
 
     def put(self, place: int, item: Item) -> None:
         """Keep an item in a place: the next one, or one that is taken."""
@@ -376,18 +377,18 @@ class _Open:
         self.counts["items"] += len(vectors)
         if "confidence" in columns:
             self.counts["answered"] += len(vectors)
-            for name in SUMS:
-                self.counts[name] += float(np.sum(columns[name])) if name in columns else 0.0
-        self._pending.append(vectors)
+        self._pending.append((vectors, columns))
         self.waiting += len(vectors)
 
-    def take(self) -> list[Floats]:
-        """Return the vectors whose cluster is not counted yet, and forget them."""
+    def take(self) -> list[_Part]:
+        """Return the items that are in no sum and no cluster yet, and forget them."""
         found, self._pending, self.waiting = self._pending, [], 0
         return found
 
-    def assigned(self, found: Array | None) -> None:
-        """Count items by cluster."""
+    def counted(self, sums: Mapping[str, float], found: Array | None) -> None:
+        """Take over sums, and numbers of items by cluster."""
+        for name, value in sums.items():
+            self.counts[name] += value
         if found is not None:
             self.clusters = found if self.clusters is None else self.clusters + found
 
@@ -397,16 +398,17 @@ def _as_window(items: Sequence[Item]) -> Window:
     return Window(np.array(vectors, np.float32), stored.columns_of(known), list(ids), np.array(at, np.int64))
 
 
-def clusters(vectors: Sequence[Floats], centroids: Floats | None) -> Array | None:
-    """Return how many vectors are nearest to each centroid, int64 ``[K]``; ``None`` without either.
+def _sums(parts: Sequence[_Part], centroids: Floats | None) -> tuple[dict[str, float], Array | None]:
+    """Return what `SUMS` asks for, and how many items are nearest to each centroid, int64 ``[K]``.
 
-    Args:
-        vectors: parts ``[N, D]``.
-        centroids: ``[K, D]``.
+    For many requests together it is a fraction of what it would be for each.
     """
-    if centroids is None or not vectors or vectors[0].shape[1] != centroids.shape[1]:
-        return None
-    return np.bincount(nearest(np.concatenate(vectors), centroids), minlength=len(centroids))
+    columns = {name: [told[name] for _, told in parts if name in told] for name in SUMS}
+    sums = {name: float(np.concatenate(values).sum()) for name, values in columns.items() if values}
+    if centroids is None or not parts or parts[0][0].shape[1] != centroids.shape[1]:
+        return sums, None
+    vectors = np.concatenate([vectors for vectors, _ in parts])
+    return sums, np.bincount(nearest(vectors, centroids), minlength=len(centroids))
 
 
 def nearest(vectors: Floats, centroids: Floats) -> Array:
