@@ -122,6 +122,13 @@ def test_what_there_is_no_figure_of_is_waited_for_and_labels_only_if_they_come()
     assert trial.decision().state == "undecided"
 
 
+def test_a_slice_cannot_be_worse_than_the_worst_and_is_not_waited_for() -> None:
+    lots, trial = np.random.default_rng(0), Trial(Terms(least=10), ["disagreement"])
+    for number in range(400):
+        trial.add(Compared(False, None, {"disagreement": lots.binomial(10, 0.85, 1) / 10}, [[f"a={number % 2}"]]))
+    assert {figure.state for figure in trial.figures() if figure.measure == "disagreement"} == {"safe"}
+
+
 def test_only_so_many_slices_are_watched_and_none_of_a_column_of_ids() -> None:
     trial = Trial(Terms(slices=20), ["abstained"])
     for number in range(200):

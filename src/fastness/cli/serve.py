@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fastness.serving.router import Testing
+    from fastness.serving.router import Candidacy
     from fastness.serving.watch import Watching
 
 
@@ -89,10 +89,10 @@ def _watching(
 
 def _testing(
     spec: str, canary: str | None, shadow: str | None, share: float, terms: Path | None, watch: Path | None
-) -> Testing | None:
+) -> Candidacy | None:
     from fastness.core.errors import BadInput
     from fastness.monitoring.terms import Terms, read_terms
-    from fastness.serving.router import Testing
+    from fastness.serving.router import Candidacy
 
     if canary is not None and shadow is not None:
         raise BadInput("--canary, --shadow: one candidate at a time; say one of them")
@@ -104,4 +104,4 @@ def _testing(
     if alias == spec.partition("@")[2]:
         raise BadInput(f"--{'canary' if canary else 'shadow'}: '{alias}' is what serves; name another alias")
     stated = Terms() if terms is None else read_terms(terms)
-    return Testing(alias, shadow is not None, share, stated, None if watch is None else watch / "trials" / spec)
+    return Candidacy(alias, shadow is not None, share, stated, None if watch is None else watch / "trials" / spec)

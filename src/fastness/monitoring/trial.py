@@ -101,6 +101,7 @@ class _Line:
     Attributes:
         harm, safe, bounds: what is known.
         items, total: how many items, and the sum of their losses.
+        within: whether nothing can be as bad as the margin: the rest is so bad already.
     """
 
     harm: Bet
@@ -108,6 +109,7 @@ class _Line:
     bounds: Bounds
     items: int = 0
     total: float = 0.0
+    within: bool = False
 
     @classmethod
     def of(cls, measure: str) -> _Line:
@@ -124,6 +126,7 @@ class _Line:
         value = float(losses.mean())
         self.harm.add(value, tolerated)
         self.safe.add(value, margin)
+        self.within = margin >= self.safe.high
         self.bounds.add(value)
 
 
@@ -244,7 +247,7 @@ class Trial:
             if not about.relative or outside >= _REST:
                 rest = (whole.total - line.total) / outside if about.relative else 0.0
                 tolerated, margin = self.terms.bounds(measure, name)
-                line.add(part, min(rest + tolerated, about.high), min(rest + margin, about.high))
+                line.add(part, rest + tolerated, rest + margin)
         for name, rows in places.items() if about.sliced else ():
             line = self._lines[measure, name]
             line.items, line.total = line.items + len(rows), line.total + float(losses[rows].sum())
@@ -269,7 +272,7 @@ class Trial:
         return "small" if small else "open"
 
     def _figure(self, measure: str, slice: str, line: _Line) -> Figure:
-        harm, safe = math.exp(-line.harm.most), math.exp(-line.safe.most)
+        harm, safe = math.exp(-line.harm.most), 0.0 if line.within else math.exp(-line.safe.most)
         limits, state = self.terms.bounds(measure, slice), self._state(slice, harm, safe)
         found = (line.bounds.n, line.bounds.mean, *line.bounds.interval)
         return Figure(measure, slice, *found, *limits, harm, safe, state)

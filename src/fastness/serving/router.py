@@ -46,7 +46,7 @@ _OWN_SPACE = "/v1/embeddings"
 
 
 @dataclass(frozen=True)
-class Testing:
+class Candidacy:
     """How a candidate is tried.
 
     Attributes:
@@ -103,7 +103,7 @@ class Running:
         over: whether nothing is asked of the candidate any more.
     """
 
-    def __init__(self, production: Release, candidate: Release, testing: Testing) -> None:
+    def __init__(self, production: Release, candidate: Release, testing: Candidacy) -> None:
         self.production, self.candidate = production, candidate
         self.same_space = production.target.version.bundle == candidate.target.version.bundle
         self._known = [_reference(release) for release in (production, candidate)]
@@ -168,7 +168,7 @@ class Router:
         registry: where both are.
         live: production.
         candidate: the other alias, followed in the same way.
-        testing: see `Testing`.
+        testing: see `Candidacy`.
         telemetry: told of pairs and of decisions.
         free: told of how many pixels are in memory no more.
     """
@@ -178,7 +178,7 @@ class Router:
         registry: Registry,
         live: Live,
         candidate: Live,
-        testing: Testing,
+        testing: Candidacy,
         telemetry: Telemetry,
         free: Callable[[int], None],
     ) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 from fastness.core.errors import Failure, FastnessError
 from fastness.core.hardware import cores
 from fastness.registry import Registry
+from fastness.registry.controls import ABSTAIN, controls
 from fastness.registry.target import Target
 from fastness.serving.batching import Limits
 from fastness.serving.guard import Guard
 from fastness.serving.live import Live
 from fastness.serving.release import Power, Release
-from fastness.serving.router import Router, Testing
+from fastness.serving.router import Candidacy, Router
 from fastness.serving.telemetry import Telemetry
 from fastness.serving.watch import Watch, Watching
 
@@ -56,7 +57,7 @@ class Settings:
     most_requests: int = 1024
     poll: float = 1.0
     watch: Watching | None = None
-    testing: Testing | None = None
+    testing: Candidacy | None = None
 
 
 class Service:
@@ -85,6 +86,8 @@ class Service:
         self.watch: Watch | None = None
         if settings.watch is not None:
             self.watch = Watch(settings.watch, settings.name, settings.alias, self.telemetry)
+        self._registry = registry
+        self.abstains = False  # whether its heads are to answer nothing, until somebody takes that back
         self.pixels = 0  # of pictures that are in memory
         self.router: Router | None = None
         if settings.testing is not None:
@@ -120,12 +123,21 @@ class Service:
         await self.live.look()
         if self.live.now is None:
             raise Failure(self.live.trouble or "nothing to serve")
-        watches = [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look)]
+        await self._heed()
+        watches = [asyncio.create_task(self._always(job)) for job in (self.live.learn, self.live.look, self._heed)]
         if self.watch is not None:
             watches.append(asyncio.create_task(self._always(self._write_down, self.watch.every)))
         if self.router is not None:
             watches.append(asyncio.create_task(self._always(self.router.look)))
         return watches
+
+    async def _heed(self) -> None:
+        """Take over what services of this alias are told."""
+        told = await asyncio.to_thread(controls, self._registry, self.settings.name, self.settings.alias)
+        said = told.get(ABSTAIN)
+        if self.abstains != (said is not None):
+            self.abstains = said is not None
+            self.telemetry.log("abstains" if said else "answers again", why=said and said.value)
 
     async def _write_down(self) -> None:
         if self.watch is not None:

@@ -1,0 +1,126 @@
+"""A candidate beside production in a real service: no request fails for it, and what is decided moves the aliases."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fastness.core.errors import BadInput
+from fastness.registry import Registry
+from fastness.serving.router import Candidacy
+from fastness.serving.telemetry import Telemetry
+from served import COLLECTION, YES, Made, release, sentences, serving, until
+
+SPEC, CANARY = "words@production", "canary"
+LOOSE = "least: 30\nlimits:\n" + "".join(
+    f"  {name}: {{tolerated: {tolerated}, margin: {margin}}}\n"
+    for name, tolerated, margin in (
+        ("errors", 0.05, 0.4),
+        ("latency", 1.5, 1.7),
+        ("disagreement", 0.97, 1.0),
+        ("abstained", 0.5, 0.9),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def made(words: list[Made], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two versions, each with an index; not to be changed."""
+    folder = tmp_path_factory.mktemp("canary") / "registry"
+    with Registry(folder) as registry:
+        release(registry, words[:2], "words")
+    return folder
+
+
+@pytest.fixture
+def registry(made: Path, tmp_path: Path) -> Iterator[Registry]:
+    """A registry of one's own, whose second version is a canary."""
+    with Registry(shutil.copytree(made, tmp_path / "registry")) as opened:
+        opened.promote("words@2", CANARY, why=YES, override=True)
+        yield opened
+
+
+def terms(folder: Path, text: str = LOOSE) -> Path:
+    """Write terms by which a trial ends soon."""
+    path = folder / "terms.yaml"
+    path.write_text(text)
+    return path
+
+
+def asked(service: Any, number: int, path: str = "/v1/search") -> list[Any]:
+    """Return the answers to so many questions; each must be one."""
+    answers = []
+    for text in sentences(number, seed=3):
+        answer = service.ask(path, {"input": text, "metadata": [{"app": "web"}]})
+        assert answer.status == 200, answer.content
+        assert answer.json["version"] == answer.headers["fastness-version"]
+        answers.append(answer)
+    return answers
+
+
+def test_a_canary_answers_its_share_and_an_equal_one_takes_over(registry: Registry, tmp_path: Path) -> None:
+    words = ("--collection", COLLECTION, "--canary", CANARY, "--share", 0.5, "--terms", terms(tmp_path))
+    with serving(SPEC, tmp_path / "registry", tmp_path / "log", *words, "--watch", tmp_path / "watch") as service:
+        service.until(lambda about: about["trial"])
+        answers = asked(service, 40)
+        versions = {answer.json["version"] for answer in answers}
+        assert versions == {"words@1", "words@2"}
+        # Vectors are of one space: those of a candidate of another one go to nobody.
+        assert {answer.json["version"] for answer in asked(service, 12, "/v1/embeddings")} == {"words@1"}
+        while service.about()["version"] == "words@1":
+            asked(service, 20)
+        trial = next(line for line in service.lines if line["event"] == "decided")
+        assert trial["state"] == "promote"
+    move = registry.log("words", "production", 1)[0]
+    assert (move.what, move.number, move.before, move.override) == ("promote", 2, 1, False)
+    assert move.gate is not None and move.gate["passed"] and move.gate["trial"]["pairs"] >= 30
+    until(lambda: registry.now_at("words", CANARY), lambda number: number is None)
+
+
+def test_a_candidate_that_fails_is_sent_away_and_nobody_notices(registry: Registry, tmp_path: Path) -> None:
+    from fastness.serving.app import make_app
+    from fastness.serving.service import Service, Settings
+
+    async def main() -> None:
+        settings = Settings("words", "production", COLLECTION, testing=Candidacy(CANARY, share=0.5), poll=3600)
+        service = Service(registry, settings, Telemetry(None))
+        watches = await service.start()
+        assert service.router is not None
+        await service.router.look()
+        candidate = service.router.candidate.now
+        assert candidate is not None and candidate.search is not None
+        candidate.search.pool.shutdown()  # whoever searches there fails
+        transport = httpx.ASGITransport(make_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            while registry.now_at("words", CANARY) is not None:
+                for text in sentences(20, seed=3):
+                    answer = await client.post("/v1/search", json={"input": text})
+                    assert answer.status_code == 200 and answer.json()["version"] == "words@1"
+        await service.stop(watches)
+
+    asyncio.run(main())
+    refusal = registry.log("words", "production", 1)[0]
+    assert (refusal.what, refusal.number) == ("refuse", 1) and "errors" in refusal.why
+    assert registry.log("words", CANARY, 1)[0].what == "remove"
+
+
+def test_a_shadow_answers_nobody_and_moves_nothing(registry: Registry, tmp_path: Path) -> None:
+    words = ("--collection", COLLECTION, "--shadow", CANARY, "--share", 0.5, "--terms", terms(tmp_path))
+    with serving(SPEC, tmp_path / "registry", tmp_path / "log", *words) as service:
+        service.until(lambda about: about["trial"])
+        while not any(line["event"] == "decided" for line in service.lines):
+            assert {answer.json["version"] for answer in asked(service, 20)} == {"words@1"}
+        assert service.metric("fastness_pairs_total", candidate="words@2") >= 30
+    assert registry.now_at("words", "production") == 1 and registry.now_at("words", CANARY) == 2
+
+
+def test_half_of_the_requests_at_least_are_production_s_alone() -> None:
+    for share in (0.0, -1.0, 0.6, float("nan")):
+        with pytest.raises(BadInput, match="--share"):
+            Candidacy("canary", share=share)
