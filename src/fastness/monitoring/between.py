@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +101,10 @@ def drift(
         bundle = bundle or _beside(reference)
         form = form or {"float32": None}.get(str(about.get("form")), about.get("form"))
         head, side = head or about.get("head"), side or about.get("side")
-    embedder = (
-        None if bundle is None else _Embedder.of(bundle, form, head, side, most, seed, say or (lambda text: None))
-    )
+    say = say or (lambda text: None)
+    embedder = None if bundle is None else _Embedder.of(bundle, form, head, side, most, seed, say)
+    if known is not None and embedder is not None and known.about.get("bundle") not in (None, embedder.opening.id):
+        raise BadInput(f"{_called(reference)}: its sketch is not of {embedder.opening.path}; name the bundle it is of")
     old = _Side(known.window, None) if known is not None else _side(reference, embedder, columns)
     now = _side(new, embedder, columns)
     verdict = drifted(old.window, now.window, level=level, tests=tests, slices=slices, seed=seed, floors=floors)
@@ -196,16 +199,19 @@ def _beside(given: Any) -> Path | None:
 
 
 def _holds_vectors(path: Path) -> bool:
-    """Return whether a file is one of embeddings rather than of items; one that cannot be read is told of later."""
+    """Return whether a file is one of embeddings rather than of items; one that cannot be read is told of as such."""
     if not path.is_file() or path.suffix not in {".npz", ".parquet"}:
         return False
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as kept:
-            return not _VECTORS.isdisjoint(kept.files)
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(path)
-    return any(name in schema.names and schema.field(name).type.num_fields for name in _VECTORS)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as kept:
+                return not _VECTORS.isdisjoint(kept.files)
+        schema = pq.read_schema(path)
+        return any(name in schema.names and schema.field(name).type.num_fields for name in _VECTORS)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # also Arrow's
+        return True
 
 
 def _called(given: Any) -> str:

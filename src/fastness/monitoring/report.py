@@ -105,7 +105,8 @@ def _items(rows: Sequence[int], side: Window, look: Look | None) -> str:
         mine = [(row, item) for row, item in seen if isinstance(item, kind)]
         if mine:
             names = [_end(printable(side.ids[row])) if len(side.ids) else "" for row, _ in mine]
-            found += sheets.laid_out([item for _, item in mine], names)
+            shown = [printable(item) if isinstance(item, str) else item for _, item in mine]
+            found += sheets.laid_out(shown, names)
     return found
 
 
