@@ -118,6 +118,12 @@ def month() -> tuple[Array, Array]:
     return bundle.embed(parts["before"]), bundle.embed(parts["after"])
 
 
+def gaussian() -> tuple[Array, Array]:
+    """Return normal items in 64 dimensions, and such whose mean lies 0.2 off in each."""
+    drawn = numpy_generator(0, "gaussian").standard_normal((20_000, 64)).astype(np.float32)
+    return drawn[:10_000], drawn[10_000:] + np.float32(0.2)
+
+
 SHIFTS: dict[str, Callable[[], tuple[Array, Array]]] = {
     "vendor": vendor,
     "corruption 1": lambda: corrupted(1),
@@ -127,6 +133,7 @@ SHIFTS: dict[str, Callable[[], tuple[Array, Array]]] = {
     "new class": new_class,
     "language": language,
     "month": month,
+    "gaussian": gaussian,
 }
 
 
