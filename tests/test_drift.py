@@ -141,7 +141,8 @@ def test_shares_and_means_within_a_slice() -> None:
     for row, mask in enumerate(labels > 0):
         assert np.sqrt(share[row]) == pytest.approx(abs(inside[mask].mean() - inside[~mask].mean()))
         alone = members("mean", part)["embeddings"].statistics(labels[row : row + 1, inside])
-        assert np.allclose(within[:, row], alone[:, 0], rtol=1e-3)
+        n, ones = inside.sum(), inside[mask].sum()
+        assert np.allclose(within[:, row], alone[:, 0] * ones * (n - ones) / n, rtol=1e-3)
 
 
 @pytest.mark.parametrize("test", EVERY)
@@ -226,6 +227,28 @@ def test_false_alarms_are_as_many_as_asked() -> None:
     )
     low, high = stats.binom.interval(0.999, trials, level)
     assert low <= alarms <= high
+
+
+def test_slices_whose_items_are_the_same_do_not_alarm_however_their_shares_change() -> None:
+    """Two sevenths of the reference, and all of the window: a weekend."""
+
+    def part(items: int, share: float, seed: int) -> Window:
+        weekend = np.random.default_rng(seed).random(items) < share
+        shifted = vectors(items, seed) + weekend[:, None].astype(np.float32)
+        return Window(shifted, {"day": np.where(weekend, "weekend", "weekday").astype(object)})
+
+    trials, level = 150, 0.1
+    alarms = sum(
+        min(
+            f.p
+            for f in drifted(
+                part(140, 2 / 7, i), part(200, 1, i + 1000), level=level, tests=["within"], slices=["day"]
+            ).findings
+        )
+        < level + 1e-9
+        for i in range(1, trials + 1)
+    )
+    assert alarms <= stats.binom.ppf(0.999, trials, level)
 
 
 @pytest.mark.parametrize("test", EVERY)

@@ -28,10 +28,20 @@ class Within(Test):
 
 def _member(part: Slice, pooled: Pooled) -> Member:
     rows = np.flatnonzero(part.mask)
+    n, of_reference = len(rows), int((rows < pooled.n).sum())
+    pairs = max(of_reference * (n - of_reference), n - 1)
     vectors = pooled.vectors[rows]
     measure = distances(vectors - vectors.mean(0))
 
     def statistics(labels: Labels) -> Numbers:
-        return measure(labels[:, rows])
+        # Means of few items lie further apart by chance. Permutations divide the slice as all items are divided, which
+        # is not how it is divided if its share has changed: so each distance is taken by what chance gives.
+        inside = labels[:, rows]
+        ones = inside.sum(1, dtype=np.float64)
+        found: Numbers = measure(inside) * (np.maximum(ones * (n - ones), n - 1) / n)
+        return found
 
-    return Member(part.name, "slice", statistics, told_apart(pooled.evenness), "AUROC", tuple(RIDGES.values()))
+    auroc = told_apart(pairs / n**2)
+    return Member(
+        part.name, "slice", statistics, lambda excess: auroc(excess * n / pairs), "AUROC", tuple(RIDGES.values())
+    )
