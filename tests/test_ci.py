@@ -137,9 +137,10 @@ def _run(folder: str) -> None:
 
 def test_killed_at_every_step_and_run_again_it_is_released_once(place: Path, labelled: Path) -> None:
     collection = {"name": "shop", "data": str(labelled)}
-    write_plan(planned(labelled, head={"data": str(labelled), "abstain": 0.4}, collection=collection))
+    sketch = {"data": str(labelled), "most": 10}
+    write_plan(planned(labelled, head={"data": str(labelled), "abstain": 0.4}, sketch=sketch, collection=collection))
     record = Path("runs/ci-photos/ci.json")
-    for step in ("train", "evaluate", "head", "sign", "add", "gate", "index", "promote"):
+    for step in ("train", "evaluate", "head", "sketch", "sign", "add", "gate", "index", "promote"):
         process = fork(_run, str(place))
         while not record.exists() or step not in states(json.loads(record.read_text())):
             assert process.is_alive()
@@ -162,6 +163,7 @@ def test_killed_at_every_step_and_run_again_it_is_released_once(place: Path, lab
         names = set(registry.files(serves.version))
     assert len([name for name in names if name.endswith("evidence.json")]) == 1
     assert not [name for name in names if "tmp" in name]
+    assert {"sketch/reference.json", "sketch/reference.npz"} <= names
     assert len(list(Path("runs/ci-photos").glob("train-*"))) == 1
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 import fastness as fs
 from conftest import picture, png
 from fastness.registry import Registry
+from fastness.registry.controls import ABSTAIN, controlled
 from fastness.registry.keys import PREFIX, SCOPES, digests, issue, keys, revoke
 from fastness.serving import guard as guards
 from fastness.serving.guard import Denied, Guard
@@ -179,6 +180,8 @@ def test_it_says_what_it_is(services: dict[str, Service], registry: Registry, wo
         "columns": {"price": "number", "label": "text"} | about.json["columns"],
         "wanted": None,
         "trouble": None,
+        "abstains": False,
+        "trial": None,
         "can": ["embeddings", "search", "classify", "anomaly"],
     }
     assert about.json["columns"]["price"] == "number" and about.json["since"].startswith("20")
@@ -222,6 +225,21 @@ BAD: list[tuple[Any, str]] = [
     ({"input": "red", "side": "left"}, "side 'left'"),
     ({"input": "red", "model": 3}, "model"),
 ]
+
+
+def test_heads_abstain_as_long_as_they_are_told_to(services: dict[str, Service], registry: Registry) -> None:
+    service, asked = services["cells"], {"input": items("cells")}
+
+    def told(why: str | None) -> list[dict[str, Any]]:
+        with registry.database.writing() as connection:
+            controlled(connection, "cells", "production", ABSTAIN, why, "ann")
+        service.until(lambda about: about["abstains"] == (why is not None))
+        found: list[dict[str, Any]] = service.ask("/v1/classify", asked).json["results"]
+        return found
+
+    before = service.ask("/v1/classify", asked).json["results"]
+    assert told("incident 7") == [{**one, "label": None, "abstained": True} for one in before]
+    assert told(None) == before
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/search", "/v1/classify", "/v1/anomaly"])

@@ -171,6 +171,15 @@ def test_a_monitor_compares_with_the_version_s_own_reference(tmp_path: Path, mak
         detail = incidents.timeline(registry, one.id)[0].detail
         assert detail is not None and detail["windows"] == found["photos@1"].windows
         assert detail["detail"]["findings"][0]["alarm"]
+        explained = detail["detail"]["explanation"]
+        assert explained["causes"] and explained["said"] in one.title and explained["nearest"] is None
+        with registry.database.writing() as connection:
+            incidents.closed(connection, one, "it is over", by="ann")
+        write(watch, items(4, shift=2.0))
+        monitor.look()
+        again = incidents.timeline(registry, incidents.incidents(registry)[0].id)[0].detail
+        nearest = (again or {})["detail"]["explanation"]["nearest"]
+        assert nearest["id"] == str(one.id) and nearest["alike"] > 0.9
 
 
 def test_a_damaged_file_is_said_and_hides_no_other_signal(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Job:
     def _prepare(self) -> None:
         """Raise what is wrong with data, keys and registry, which is better known before hours of training."""
         work, plan, names = self.work, self.work.plan, {step.name for step in self.steps}
-        for section in ("evaluate", "head", "collection"):
+        for section in ("evaluate", "head", "sketch", "collection"):
             if {"collection": "index"}.get(section, section) in names:
                 work.section(section)
         if "sign" in names:

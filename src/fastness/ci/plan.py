@@ -47,6 +47,14 @@ class Head(_OfData):
     seed: int = 0
 
 
+class Sketch(_OfData):
+    """How production should look, which is what a monitor compares it with; see `fastness.sketch`."""
+
+    form: str | None = None
+    most: int = Field(2000, ge=1)
+    seed: int = 0
+
+
 class Collection(_OfData):
     """What is searched: its index is built anew for the version; see `registry.reindex.rebuild`."""
 
@@ -66,7 +74,7 @@ class Plan(_Section):
         columns: which columns mean what, see `open_data`; a section's own stand in place of these.
         train: fields of a `Recipe`; what is not given is chosen.
         bundle: release this one, instead of training.
-        evaluate, head, collection: see there.
+        evaluate, head, sketch, collection: see there.
         export: forms.
         sign: file of a private key.
         gate: file of a policy.
@@ -81,6 +89,7 @@ class Plan(_Section):
     evaluate: Evaluate | None = None
     head: Head | None = None
     export: list[str] = []
+    sketch: Sketch | None = None
     sign: str | None = None
     collection: Collection | None = None
     gate: str | None = None
@@ -98,9 +107,10 @@ class Plan(_Section):
             raise ValueError("a 'gate' judges by what 'evaluate' measures; say on which data")
         if self.export and self.compared_on is None:
             raise ValueError("an 'export' is compared with the encoder on real items; give 'data'")
-        form = self.collection.form if self.collection else None
-        if form is not None and form not in self.export and self.bundle is None:
-            raise ValueError(f"the 'collection' is to be embedded by the form {form}, which 'export' does not make")
+        for name, asked in (("collection", self.collection), ("sketch", self.sketch)):
+            form = asked.form if asked else None
+            if form is not None and form not in self.export and self.bundle is None:
+                raise ValueError(f"the '{name}' is to be embedded by the form {form}, which 'export' does not make")
         return self
 
     @property
@@ -179,7 +189,12 @@ def _said(error: ValidationError) -> str:
     place = [str(part + 1 if isinstance(part, int) else part) for part in first["loc"] if part != "[key]"]
     said = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "head": Head, "collection": Collection}
+        sections: dict[str, type[BaseModel]] = {
+            "evaluate": Evaluate,
+            "head": Head,
+            "sketch": Sketch,
+            "collection": Collection,
+        }
         fields = sections.get(place[0] if len(place) > 1 else "", Plan).model_fields
         said = f"unknown field; known: {', '.join(fields)}"
     shown = str(first["input"])[:80] if isinstance(first["input"], str | int | float) else ""

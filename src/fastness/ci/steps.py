@@ -189,7 +189,9 @@ def _take(work: Work, key: str) -> Result:
 def _lay(work: Work, source: Path) -> None:
     """Lay a copy of a bundle, to which is attached what belongs to the release; the bundle itself stays as it is."""
     plan = work.plan
-    changes = plan.evaluate or plan.head or plan.export or plan.sign  # then an earlier signature holds no longer
+    changes = (
+        plan.evaluate or plan.head or plan.export or plan.sketch or plan.sign
+    )  # then an earlier signature holds no longer
 
     def fill(place: Path) -> None:
         shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
@@ -314,6 +316,25 @@ def _export(work: Work, key: str) -> Result:
 
 def _exports(plan: Plan, key: str) -> list[str]:
     return [f"exports/{form}" for form in plan.export]
+
+
+def _sketched_by(work: Work) -> Any:
+    assert work.plan.sketch is not None
+    export = work.results["export"]["forms"] if work.plan.sketch.form in work.plan.export else None
+    return [work.id, work.section("sketch"), work.results.get("head", {}).get("id"), export]
+
+
+def _sketch(work: Work, key: str) -> Result:
+    from fastness.monitoring.sketching import sketch
+
+    asked = work.plan.sketch
+    assert asked is not None
+    head = work.results.get("head", {}).get("head")
+    columns = work.plan.of(asked)
+    made = sketch(
+        work.bundle, asked.data, form=asked.form, head=head, most=asked.most, seed=asked.seed, say=work.say, **columns
+    )
+    return {"said": f"{len(made.window):,} items, {len(made.names)} clusters", "items": len(made.window)}
 
 
 def _signed_by(work: Work) -> Any:
@@ -455,6 +476,7 @@ STEPS = (
     Step("evaluate", lambda plan: plan.evaluate is not None, _measured_by, _evaluate, _evidence),
     Step("head", lambda plan: plan.head is not None, _fitted_by, _fit, _heads),
     Step("export", lambda plan: bool(plan.export), _exported_by, _export, _exports),
+    Step("sketch", lambda plan: plan.sketch is not None, _sketched_by, _sketch, lambda plan, key: ["sketch"]),
     Step("sign", lambda plan: plan.sign is not None, _signed_by, _sign, _signatures, releases=True),
     Step("add", lambda plan: True, _itself, _add, releases=True),
     Step("gate", lambda plan: plan.alias is not None, _itself, _judge),

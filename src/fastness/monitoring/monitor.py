@@ -15,6 +15,7 @@ from subprocess import Popen
 from fastness.core.errors import BadInput, FastnessError
 from fastness.monitoring.actions import ACTIONS, Doing, Outcome
 from fastness.monitoring.decide import BY, decided
+from fastness.monitoring.explanation import Past, Signature
 from fastness.monitoring.journal import Kept, kept
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.signals import Asked, judged_by
@@ -27,6 +28,7 @@ from fastness.registry.watched import Watched
 
 _LATE = 7_200_000_000  # microseconds that a window may be over later than one that ended at the same time
 _LONGEST_PAUSE = 900.0  # seconds
+_REMEMBERED = 50  # incidents that a drift is compared with
 _LEASE = 5.0  # seconds by which a claim outlasts what an action may take
 
 
@@ -142,6 +144,7 @@ class Monitor:
             None,
             self.policy.least,
             seed,
+            self._past,
         )
         verdict = judged_by(self.policy, about, self.say)
         return Watched(
@@ -165,6 +168,17 @@ class Monitor:
             if not there:
                 self.say(f"{version or 'what serves'}: has no reference; make one with: fastness sketch BUNDLE DATA")
         return self._references[version]
+
+    def _past(self) -> list[Past]:
+        """Return the drifts of incidents that are closed, the last ones first."""
+        found = []
+        for incident in incidents.incidents(self.registry, self.name, self.alias, limit=_REMEMBERED):
+            if incident.kind == "drift" and incident.closed is not None:
+                detail = incidents.timeline(self.registry, incident.id)[0].detail or {}
+                known = detail.get("detail", {}).get("explanation")
+                if known is not None:
+                    found.append(Past(str(incident.id), incident.title, Signature(**known["signature"])))
+        return found
 
     # -- actions ----------------------------------------------------------------------------------------------------
 

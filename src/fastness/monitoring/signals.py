@@ -17,6 +17,7 @@ from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.traffic import Traffic
 
 if TYPE_CHECKING:
+    from fastness.monitoring.explanation import Past
     from fastness.monitoring.quality import Rate
 
 _DAY = 86_400_000_000  # microseconds
@@ -35,6 +36,7 @@ class Asked:
         settings: of the policy.
         least: items, or requests, without which nothing is said.
         seed: of what is drawn at random.
+        past: gives the changes that were seen before.
     """
 
     traffic: Traffic
@@ -46,6 +48,7 @@ class Asked:
     settings: Any
     least: int
     seed: int
+    past: Callable[[], Sequence[Past]] = tuple
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,9 @@ def judged_by(policy: Policy, asked: Asked, say: Callable[[str], None]) -> dict[
 
 @SIGNALS.register("drift")
 def drift(asked: Asked) -> Reading | None:
-    """Whether embeddings and columns are those of the reference."""
+    """Whether embeddings and columns are those of the reference; if not, why."""
     from fastness.monitoring.drift import drifted
+    from fastness.monitoring.explain import explain
 
     reference, window, settings = asked.sketch(), asked.traffic.window, asked.settings
     if reference is None or len(window) < asked.least:
@@ -115,7 +119,11 @@ def drift(asked: Asked) -> Reading | None:
     )
     found = [finding for finding in verdict.findings if finding.alarm]
     detail = {**verdict.to_dict(), "findings": [asdict(f) for f in verdict.findings[: max(_FINDINGS, len(found))]]}
-    return Reading(verdict.alarm, verdict.said, verdict.findings[0].p, detail)
+    said = verdict.said
+    if verdict.alarm:
+        explained = explain(reference, window, verdict, asked.past(), seed=asked.seed)
+        said, detail["explanation"] = f"{said}; {explained.said}", explained.to_dict()
+    return Reading(verdict.alarm, said, verdict.findings[0].p, detail)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -74,9 +74,9 @@ class Questions:
         side, found = await self._answers(asked)
         results = [
             {
-                "label": None if abstained else label,
+                "label": None if abstained or self._service.abstains else label,
                 "probability": float(probabilities.max()),
-                "abstained": bool(abstained),
+                "abstained": bool(abstained) or self._service.abstains,
                 "novelty": float(novelty),
                 "probabilities": dict(zip(found.classes, map(float, probabilities), strict=True)),
             }

@@ -131,6 +131,7 @@ class About:
                 "columns": release.search.columns if release.search else {},
                 "wanted": wanted if live.trouble else None,
                 "trouble": live.trouble,
+                "abstains": self._service.abstains,
                 "can": can,
                 "trial": self._service.router and self._service.router.shown(),
             }
