@@ -111,6 +111,18 @@ def test_what_was_changed_alarms_by_its_own_signal(tmp_path: Path, changed: dict
     assert {name for name, signal in said(tmp_path).items() if signal["alarm"]} == alarms
 
 
+def test_a_change_within_a_slice_is_explained_within_it_whatever_else_is_usual(tmp_path: Path) -> None:
+    """The reference has clusters red, sea and sky; what comes has only one of them, and in that a new cluster."""
+    window = items(1)
+    window.vectors[:] = np.where(np.arange(N)[:, None] % 5, window.vectors, -np.eye(D, dtype=np.float32)[3])
+    red = window.select(window.columns["label"] == "red")
+    write(tmp_path, Window(red.vectors, {"label": red.columns["label"]}, red.ids))
+    found = said(tmp_path, drift={"tests": ["within"], "slices": ["label"]})["drift"]
+    assert found["alarm"] and "label == 'red' (within" in found["said"]
+    first, *others = found["detail"]["explanation"]["causes"]
+    assert first["kind"] == "cluster new" and not any("label" in cause["what"] for cause in [first, *others])
+
+
 def test_too_little_says_nothing(tmp_path: Path) -> None:
     write(tmp_path, items(1, 50, shift=9.0))
     assert said(tmp_path) == {} and said(tmp_path, least=50)["drift"]["alarm"]

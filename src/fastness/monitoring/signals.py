@@ -11,16 +11,21 @@ import numpy as np
 
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry as Names
+from fastness.evaluation.slices import where
 from fastness.monitoring.journal import folder_of
+from fastness.monitoring.parts import as_known, pooled
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.traffic import Traffic
+from fastness.monitoring.window import Window
 
 if TYPE_CHECKING:
+    from fastness.monitoring.drift import Verdict
     from fastness.monitoring.explanation import Past
     from fastness.monitoring.quality import Rate
 
 _DAY = 86_400_000_000  # microseconds
+_LEAST = 10  # items that are explained, before and after
 _FINDINGS = 8  # of a verdict that are written down, whether they alarm or not
 
 
@@ -121,9 +126,24 @@ def drift(asked: Asked) -> Reading | None:
     detail = {**verdict.to_dict(), "findings": [asdict(f) for f in verdict.findings[: max(_FINDINGS, len(found))]]}
     said = verdict.said
     if verdict.alarm:
-        explained = explain(reference, window, verdict, asked.past(), seed=asked.seed)
+        explained = explain(*_concerned(verdict, reference, window), verdict, asked.past(), seed=asked.seed)
         said, detail["explanation"] = f"{said}; {explained.said}", explained.to_dict()
     return Reading(verdict.alarm, said, verdict.findings[0].p, detail)
+
+
+def _concerned(verdict: Verdict, reference: Sketch, window: Window) -> tuple[Sketch, Window]:
+    """Return the items that are to be explained: if all that alarms lies within slices, those of these slices.
+
+    How large a part of all the slices are is another question, which nobody asked: it would hide what changed in them.
+    """
+    found = [finding for finding in verdict.findings if finding.alarm]
+    if any(finding.test != "within" for finding in found):
+        return reference, window
+    known, n = as_known(pooled(reference.window, window)), len(reference.window)
+    inside = np.any([where(finding.what, known).mask for finding in found], axis=0)
+    if min(inside[:n].sum(), inside[n:].sum()) < _LEAST:
+        return reference, window
+    return replace(reference, window=reference.window.select(inside[:n])), window.select(inside[n:])
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
