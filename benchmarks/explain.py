@@ -200,7 +200,7 @@ def asked(found: dict[str, Any]) -> dict[str, Any]:
 
 def main(quick: bool) -> None:
     """Run all scenes and write the result."""
-    trials, nothing = (5, 10) if quick else (20, 50)
+    trials, nothing = (10, 20) if quick else (40, 100)
     scenes = {**captions(), **questions(), **emoji(), **pictures()}
     rows = [row(name, scene, share, trials) for name, scene in scenes.items() for share in SHARES]
     rows += [row(f"nothing ({name})", scenes[name], 0.0, nothing) for name in NOTHING]

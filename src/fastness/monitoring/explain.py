@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,13 @@ from fastness.core.errors import BadInput
 from fastness.core.seeds import numpy_generator
 from fastness.monitoring import parts
 from fastness.monitoring.causes import Choice, all_moved, cause_of
+from fastness.monitoring.drift import EMBEDDINGS, Verdict, drifted
 from fastness.monitoring.explanation import Cause, Explanation, Past, Share, Signature
 from fastness.monitoring.information import gains, shuffled, together, told
 from fastness.monitoring.parts import Part
-from fastness.monitoring.scene import Scene, chance, odds_of, told_by
+from fastness.monitoring.scene import Scene, odds_of, told_by
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.window import Window
-
-if TYPE_CHECKING:
-    from fastness.monitoring.drift.verdict import Verdict
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
@@ -65,7 +62,7 @@ def explain(
     _check(before, window)
     scene = Scene.of(before, window, seed)
     clusters, shares, changes = _clusters(scene, None if isinstance(reference, Window) else reference)
-    expressions = [f.what for f in verdict.findings if f.what not in (*before.columns, "embeddings")] if verdict else []
+    expressions = [f.what for f in verdict.findings if f.what not in (*before.columns, EMBEDDINGS)] if verdict else []
     candidates = [*parts.of_columns(scene.columns, expressions), *clusters]
     odds = odds_of(scene)
     causes, difference, left = _ranked(scene, candidates, odds)
@@ -129,10 +126,16 @@ def _ranked(scene: Scene, candidates: list[Part], odds: Numbers) -> tuple[list[C
     difference = max(by_vectors, explained, 0.0)
     causes = [cause_of(scene, one, odds, difference) for one in taken]
     left = 1 - explained / difference if difference > 0 else 0.0
-    if left > _HALF and (p := chance(odds, scene.new)) <= _LEVEL:
+    if left > _HALF and (p := _chance(scene)) <= _LEVEL:
         causes.append(all_moved(scene, odds, left, p))
         causes.sort(key=lambda cause: -cause.effect)
     return causes, difference, left
+
+
+def _chance(scene: Scene) -> float:
+    """Return p of the embeddings alone, exact: ranks of odds that several fits gave are not independent."""
+    old, new = (Window(scene.vectors[scene.new == side]) for side in (False, True))
+    return drifted(old, new, level=_LEVEL, seed=scene.seed).findings[0].p
 
 
 def _taken(scene: Scene, candidates: list[Part], by_vectors: float) -> list[Choice]:

@@ -117,10 +117,3 @@ def told_by(odds: Numbers, new: Mask) -> float:
     logits = np.linspace(0, 1, 21)[:, None] * odds + np.log(share / (1 - share))
     loss = np.logaddexp(0, np.where(new, -logits, logits)).mean(1).min()
     return float(-share * np.log(share) - (1 - share) * np.log(1 - share) - loss)
-
-
-def chance(odds: Numbers, new: Mask) -> float:
-    """Return p of the odds' ranks being the same on both sides (Mann and Whitney 1947)."""
-    from scipy.stats import mannwhitneyu
-
-    return float(mannwhitneyu(odds[new], odds[~new], alternative="greater").pvalue)
