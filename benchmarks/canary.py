@@ -22,7 +22,7 @@ from fastness.core.files import atomic_path
 from fastness.core.seeds import numpy_generator
 from fastness.index.exact import unit
 from fastness.metrics.intervals import wilson
-from fastness.monitoring.apart import Strangeness, disagreement, distance
+from fastness.monitoring.apart import Strangeness, disagreement, distance, stranger
 from fastness.monitoring.terms import LATENCY, Terms
 from fastness.monitoring.trial import Compared, Decision, Trial
 
@@ -112,7 +112,7 @@ def losses(space: str, cosine: float) -> dict[str, npt.NDArray[np.float64]]:
     new_asked = turned(new_asked, cosine, 3) if cosine < 1 else new_asked
     found = {
         "disagreement": disagreement(nearest(asked, items), nearest(new_asked, new_items)),
-        "strangeness": Strangeness(new_known).ranks(new_asked) - Strangeness(known).ranks(asked),
+        "strangeness": stranger(Strangeness(known).ranks(asked), Strangeness(new_known).ranks(new_asked)),
     }
     return {**found, "distance": distance(asked, new_asked)} if space == "export" else found
 

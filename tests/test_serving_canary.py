@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from fastness.core.errors import BadInput
+from fastness.monitoring.trial import Trial
 from fastness.registry import Registry
 from fastness.serving.router import Candidacy
 from fastness.serving.telemetry import Telemetry
@@ -77,6 +79,9 @@ def test_a_canary_answers_its_share_and_an_equal_one_takes_over(registry: Regist
             asked(service, 20)
         trial = next(line for line in service.lines if line["event"] == "decided")
         assert trial["state"] == "promote"
+    (kept,) = (tmp_path / "watch" / "trials" / SPEC).glob("*.json")
+    resumed = Trial.resumed(json.loads(kept.read_bytes()))
+    assert resumed.pairs >= trial["pairs"] and resumed.decision().state == "promote"
     move = registry.log("words", "production", 1)[0]
     assert (move.what, move.number, move.before, move.override) == ("promote", 2, 1, False)
     assert move.gate is not None and move.gate["passed"] and move.gate["trial"]["pairs"] >= 30

@@ -30,6 +30,15 @@ def distance(before: Floats, after: Floats) -> Array:
     return found
 
 
+def stranger(before: Array, after: Array) -> Array:
+    """Return how much stranger items are to the candidate, from their ranks, see `Strangeness`; 0.5 at most.
+
+    What is far off is as bad at 0.5 as at 1, and bets on what varies less may be bolder.
+    """
+    found: Array = np.clip(after - before, -0.5, 0.5)
+    return found
+
+
 class Strangeness:
     """How far items lie from what a version was made for, as a rank that can be compared with another version's.
 

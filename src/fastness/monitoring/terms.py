@@ -37,7 +37,7 @@ MEASURES = {
     "distance": Measure(
         0.0, 0.5, "1 less the cosine to production's embedding, where both have one space; 0.5 at most"
     ),
-    "strangeness": Measure(-1.0, 1.0, "how much further from what it knows it places an item, as a rank"),
+    "strangeness": Measure(-0.5, 0.5, "how much further from what it knows it places an item, as a rank; 0.5 at most"),
     "abstained": Measure(-1.0, 1.0, "share of items it says nothing of, less production's"),
     WRONG: Measure(-1.0, 1.0, "share of items it is wrong of, less production's"),
 }
@@ -108,7 +108,7 @@ class Terms(BaseModel):
     least: int = Field(200, ge=1)
     most: int = Field(5000, ge=1)
     slices: int = Field(32, ge=1, le=1000)
-    share: float = Field(0.03, gt=0, le=1)
+    share: float = Field(0.02, gt=0, le=1)
     limits: dict[str, Limit] = {}
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from fastapi import Response
 
 from fastness.core.errors import BadInput, FastnessError, GateRefused
 from fastness.core.files import write_bytes
-from fastness.monitoring.apart import Strangeness, disagreement, distance
+from fastness.monitoring.apart import Strangeness, disagreement, distance, stranger
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
 from fastness.monitoring.terms import LATENCY, Terms
 from fastness.monitoring.trial import Compared, Decision, Trial
@@ -132,7 +132,8 @@ class Running:
         if self.same_space:
             found["distance"] = distance(before.vectors, after.vectors)
         if self._known[0] is not None and self._known[1] is not None:
-            found["strangeness"] = self._known[1].ranks(after.vectors) - self._known[0].ranks(before.vectors)
+            ranks = (self._known[0].ranks(before.vectors), self._known[1].ranks(after.vectors))
+            found["strangeness"] = stranger(*ranks)
         if before.answers is not None and after.answers is not None:
             found["abstained"] = after.answers.abstained.astype(float) - before.answers.abstained.astype(float)
         return {name: values for name, values in found.items() if name in self.trial.measures}
