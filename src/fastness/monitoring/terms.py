@@ -144,4 +144,4 @@ def read_terms(path: Path) -> Terms:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {place or 'terms'}: {first['msg']}; see the docs on canaries") from None
+        raise BadInput(f"{path}: {place or 'terms'}: {first['msg']}; see docs/serving.md") from None
