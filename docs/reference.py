@@ -33,7 +33,7 @@ PARTS = {
         "fastness.data:Dataset",
         "fastness.training.run:Run",
         "fastness.bundle:Bundle",
-        "fastness.evaluation:Report",
+        "fastness.evaluation.evaluate:Report",
         "fastness.evaluation.evidence:Evidence",
         "fastness.evaluation.measurement:Measurement",
         "fastness.evaluation.side_by_side:Compared",

@@ -47,7 +47,7 @@ _HEAVY = [
     "hypothesis",
     "pyarrow.parquet",
     "fastness.training.run",
-    "fastness.evaluation",
+    "fastness.evaluation.evaluate",
     "fastness.tasks.search",
     "fastness.cli.main",
 ]

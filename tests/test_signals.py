@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,19 @@ def test_a_damaged_file_is_said_and_hides_no_other_signal(tmp_path: Path) -> Non
     found = judged_by(Policy.model_validate({"signals": {"drift": {}, "errors": {}}}), asked(tmp_path), lines.append)
     assert set(found) == {"errors"} and found["errors"]["alarm"]
     assert len(lines) == 1 and lines[0].startswith("drift: cannot be judged: ") and file.name in lines[0]
+
+
+def test_judging_and_explaining_need_no_torch(tmp_path: Path) -> None:
+    """It takes five times the memory that a monitor takes without."""
+    write(tmp_path, items(1, shift=2.0, novel=0.5))
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.append({str(Path(__file__).parent)!r})
+import fastness.monitoring.monitor
+from test_signals import said
+assert "explanation" in said(Path({str(tmp_path)!r}))["drift"]["detail"]
+print("torch" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

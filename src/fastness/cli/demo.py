@@ -32,7 +32,7 @@ def demo(
     from fastness.core.errors import BadInput
     from fastness.core.recipe import Recipe
     from fastness.data import open_data
-    from fastness.evaluation import evaluate
+    from fastness.evaluation.evaluate import evaluate
     from fastness.tasks.search import search
     from fastness.training.progress import Display
     from fastness.training.run import train

@@ -11,7 +11,7 @@ import typer
 from fastness.cli import options
 
 if TYPE_CHECKING:
-    from fastness.evaluation import Report
+    from fastness.evaluation.evaluate import Report
 
 
 @options.takes_columns
@@ -62,7 +62,7 @@ def evaluate(
 ) -> None:
     """Measure BUNDLE, or the predictions of any model, on DATA: evidence with protocols and intervals, and a report."""
     from fastness.core.errors import BadInput
-    from fastness.evaluation import evaluate as measure
+    from fastness.evaluation.evaluate import evaluate as measure
 
     if predictions is None and data is None:
         raise BadInput("what to measure it on is missing; say: fastness evaluate BUNDLE DATA")

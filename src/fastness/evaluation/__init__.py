@@ -5,8 +5,3 @@ computed once. A `Check` asks it one question and gives `Findings`: measurements
 `Evidence` is the folder where both lie with the hashes of everything; it is never changed. Reports, comparisons and
 the gate read evidence alone, so they can be made again, elsewhere, without the data or the encoder.
 """
-
-from fastness.evaluation.evaluate import Report, evaluate
-from fastness.evaluation.measurement import Measurement
-
-__all__ = ["Measurement", "Report", "evaluate"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from fastness.metrics import rank
+
 
 def alignment(x: torch.Tensor, y: torch.Tensor) -> float:
     """Mean squared distance of positives, ``[N, D]`` each, normalised; 0 is perfect.
@@ -23,18 +25,10 @@ def uniformity(x: torch.Tensor, t: float = 2.0) -> float:
 
 
 def effective_rank(x: torch.Tensor) -> float:
-    """Exponential of the entropy of the normalised singular values of centred ``[N, D]``; in [1, min(N - 1, D)].
-
-    Roy and Vetterli 2007. Misleads when N is not well above D: compare only at equal N.
-    """
+    """Return the effective rank of ``[N, D]``, in [1, min(N - 1, D)]; see `rank.effective`."""
     if not bool(torch.isfinite(x).all()):
         return 1.0  # a network that has come apart
-    values = torch.linalg.svdvals((x - x.mean(0)).double())
-    total = values.sum()
-    if total <= 1e-12:
-        return 1.0
-    share = values / total
-    return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
+    return rank.effective(torch.linalg.svdvals((x - x.mean(0)).double()).detach().cpu().numpy())
 
 
 def feature_std(x: torch.Tensor) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.seeds import derive, numpy_generator
+from fastness.metrics import rank
 from fastness.metrics.calibration import reliability
 from fastness.metrics.intervals import bootstrap, holm, quantiles, wilson
 from fastness.monitoring.window import Array, Window
@@ -249,14 +250,10 @@ def _calibration(confidence: Floats, correct: Array, seed: int) -> tuple[float, 
 
 def _shape(side: Window, generator: np.random.Generator, n: int) -> tuple[float, float]:
     """Return effective rank and mean cosine of some items."""
-    import torch
-
-    from fastness.metrics.geometry import effective_rank
-
     some = side.vectors[generator.permutation(len(side))[:n]].astype(np.float64)
     unit = some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
     cosine = (float(np.square(unit.sum(0)).sum()) - n) / (n * (n - 1))
-    return effective_rank(torch.from_numpy(unit)), cosine
+    return rank.effective(np.linalg.svd(unit - unit.mean(0), compute_uv=False)), cosine
 
 
 def _known(side: Window, name: str) -> Floats:
