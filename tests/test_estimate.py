@@ -52,9 +52,12 @@ def test_a_set_asked_about_itself_has_the_share_that_it_has(sure: list[float], s
 
 @given(st.integers(0, 500), st.integers(20, 60))
 def test_estimates_are_the_plain_ones(seed: int, n: int) -> None:
-    """The share above the confidence that as many are below as were wrong; means; what is unknown is left out."""
+    """The share above the confidence that as many are below as were wrong; means; what is unknown is left out.
+
+    Where none was wrong it is the least confidence: what is less sure than all that was right is not known to be right.
+    """
     (sure, right), (asked, _) = said(n, seed, 4), said(n + 3, seed + 1, 2)
-    threshold = sorted(sure)[int((right == 0).sum())] if (right == 0).any() else -1.0
+    threshold = sorted(sure)[int((right == 0).sum())] if right.any() else 2.0
     found = estimate((np.append(sure, [np.nan, 0.9]), np.append(right, [1, np.nan])), np.append(asked, np.nan))
     if right.any():
         assert math.isclose(found.thresholded, np.mean([c >= threshold for c in asked]), abs_tol=1 / n + 1e-9)

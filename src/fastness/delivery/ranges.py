@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastness.core.errors import BadInput
 from fastness.delivery.graph import quiet
 
-_WORTH = 256  # numbers; smaller tables stay as they are: OpenVINO cannot fold those of one row
+_WORTH = 256  # numbers; smaller tables stay as they are, and those of one row, which OpenVINO cannot fold
 _QUIETLY = "NNCF_CI"  # set, it reports to nobody that it is used
 
 
@@ -85,4 +85,5 @@ def _products(model: Any) -> Iterator[Any]:
 def _small_tables(model: Any) -> list[str]:
     tables = [operation for operation in model.get_ordered_ops() if operation.get_type_name() == "Gather"]
     known = [table for table in tables if table.input(0).get_partial_shape().is_static]
-    return [table.get_friendly_name() for table in known if np.prod(table.input(0).get_shape()) < _WORTH]
+    shapes = {table.get_friendly_name(): table.input(0).get_shape() for table in known}
+    return [name for name, shape in shapes.items() if np.prod(shape) < _WORTH or shape[0] == 1]
