@@ -18,6 +18,7 @@ from fastness.cli import (
     compare,
     demo,
     drift,
+    drill,
     embed,
     evaluate,
     export,
@@ -94,6 +95,7 @@ _VERBS = (
     sketch,
     serve,
     monitor,
+    drill,
     ci,
     demo,
 )
