@@ -166,3 +166,12 @@ def test_only_a_training_that_is_over_is_followed_by_another(tmp_path: Path) -> 
             assert outbox.settled(connection, taken, "failed", "the gate said no")
         seen(registry, by, [window(2, True), window(3, True)])
         assert planned(registry)[3:] == [(1, "retrain")]
+
+
+def test_the_policy_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people write it: ``on`` without quotes, which YAML 1.1 takes for a truth value."""
+    page = (Path(__file__).parents[1] / "docs" / "watching.md").read_text()
+    (tmp_path / "watch.yaml").write_text(page.split("```yaml")[1].split("```")[0])
+    monkeypatch.setenv("SLACK_URL", "http://localhost:1")
+    policy = Policy.load(tmp_path / "watch.yaml")
+    assert [action.on for action in policy.actions if action.do == "rollback"] == [["errors", "latency"]]

@@ -224,3 +224,13 @@ print("torch" in sys.modules)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"
+
+
+def test_requests_are_judged_however_many_items_each_holds(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "photos", "production", window=60)
+    journal.seen(items(1).vectors, version="photos@1")
+    for number in range(48):
+        journal.count("/v1/search", 500 if number < 12 else 200, 0.1, 10, version="photos@1")
+    journal.close()
+    found = judged_by(Policy.model_validate({"signals": {"errors": {}}}), asked(tmp_path), print)
+    assert found["errors"]["alarm"]

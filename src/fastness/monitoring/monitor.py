@@ -67,19 +67,20 @@ class Monitor:
 
     def look(self) -> list[Watched]:
         """Judge every window that nobody has judged; return what was found, the oldest first."""
-        found = []
+        return list(self._looking())
+
+    def _looking(self) -> Iterator[Watched]:
         for windows in self._unjudged():
             judged = self._judge(windows)
             with self.registry.database.writing() as connection:
                 opened = decided(connection, self.policy, judged)
             if opened is None:
                 continue  # another monitor was faster
-            found.append(judged)
             alarms = [f"{signal}: {said['said']}" for signal, said in judged.verdict.items() if said["alarm"]]
             self.say(f"{judged.windows[-1]}  {judged.version}  {judged.items:,} items  {'; '.join(alarms) or 'fine'}")
             for incident in opened:
                 self.say(f"{incident}  {incident.title}")
-        return found
+            yield judged
 
     def act(self) -> int:
         """Do what is due; return how much was taken up."""
@@ -99,7 +100,8 @@ class Monitor:
         """
         while True:
             try:
-                self.look()
+                for _ in self._looking():  # where many windows wait, what is due does not
+                    self.act()
                 self.act()
             except FastnessError as error:  # a database or a disk that may come back, a file that is mended
                 self.say(f"cannot look: {error}")

@@ -331,7 +331,7 @@ class Policy(_Section):
             BadInput: in one line, which field is wrong and what is allowed.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
             return cls.model_validate(values)
         except OSError as error:
             raise BadInput(f"{path}: {error.strerror}; give a monitor's policy, see docs/watching.md") from None
@@ -339,6 +339,16 @@ class Policy(_Section):
             raise BadInput(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None
         except ValidationError as error:
             raise BadInput(f"{path}: {_said(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML in which ``on`` is a word, as in 1.2; in 1.1 it is a truth value, and no key."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _said(error: ValidationError) -> str:

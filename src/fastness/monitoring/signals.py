@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastness.monitoring.explanation import Past
     from fastness.monitoring.quality import Rate
 
+_REQUESTS = 20  # fewer say too little of a share, however many items they hold
 _DAY = 86_400_000_000  # microseconds
 _LEAST = 10  # items that are explained, before and after
 _FINDINGS = 8  # of a verdict that are written down, whether they alarm or not
@@ -179,7 +180,7 @@ def _requests(asked: Asked, what: str, hits: float) -> Reading | None:
     from fastness.monitoring.quality import against_share
 
     n, settings = int(asked.traffic.counts.get("requests", 0)), asked.settings
-    if n < asked.least:
+    if n < min(asked.least, _REQUESTS):
         return None
     rate = against_share(what, int(hits), n, settings.ceiling)
     said = f"{what}: {rate.hits:,} of {n:,} ({rate.share:.1%}; allowed {settings.ceiling:.1%})"

@@ -22,7 +22,8 @@ from fastness.serving.telemetry import Telemetry
 from fastness.serving.wanted import Item, Wanted
 from fastness_runtime import Answers
 
-_REST = 100  # times as long as a writing takes passes before the next begins
+_REST = 100  # times as long as a writing takes passes before the next begins, but no more than
+_LONGEST_REST = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Watch:
         if began < self._next:
             return
         self._journal.flush()
-        self._next = began + _REST * (time.monotonic() - began)
+        self._next = began + min(_REST * (time.monotonic() - began), _LONGEST_REST)
         if self._payloads is not None:
             self._payloads.flush()
 
