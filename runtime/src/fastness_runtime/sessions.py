@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ ANSWERS = ("probabilities", "novelty")
 
 _SLOWER = ["SkipLayerNormFusion"]  # ONNX Runtime 1.32: six times as slow as the sum and the normalisation apart
 _SHAPES = 2000  # parts of networks made ready for a shape that OpenVINO keeps; its 5000 are gigabytes
+_FIRST = threading.Lock()  # around the first use of OpenVINO's arrays
 _MANY = 8  # batches; of fewer, each is better computed by all threads together
 
 Run = Callable[..., Sequence[Array]]
@@ -129,6 +131,8 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # several processes would all take the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES,
         }
+        with _FIRST:  # two threads that were the first to use it on arrays would wait for each other for ever
+            _ = openvino.Tensor(np.zeros(1, np.float32)).data
         compiled: Any = openvino.Core().compile_model(self._graph, "CPU", config)
         free: list[Any] = []  # requests: each serves one call at a time
 
