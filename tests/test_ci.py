@@ -354,6 +354,6 @@ def test_the_examples_are_accepted_by_the_command_and_the_plan(place: Path) -> N
     Path("ci.yaml").write_text(examples[0])
     plan = Plan.load("ci.yaml")
     steps = [step.name for step in Job(plan).steps]
-    assert steps == ["train", "evaluate", "head", "export", "sign", "add", "gate", "index", "promote"]
+    assert steps == ["train", "evaluate", "head", "export", "sketch", "sign", "add", "gate", "index", "promote"]
     for field in Plan.model_fields:
         assert f"`{field}`" in text

@@ -397,7 +397,7 @@ def test_telling_words_are_those_of_a_loop(texts, cut):
 
     words = {word for text in inside for word in text.split() if len(word) > 1}
     score = {word: share(word, inside) * np.log(share(word, inside) / share(word, texts)) for word in words}
-    found = slices._telling_words([text.upper() for text in inside], texts)
+    found = slices.telling_words([text.upper() for text in inside], texts)
     assert len(found) == min(5, len(words)) and set(found) <= words
     assert [score[word] for word in found] == pytest.approx(sorted(score.values(), reverse=True)[: len(found)])
-    assert slices._telling_words(["bb aa", "cc"], ["bb aa", "cc"]) == ["aa", "bb", "cc"]
+    assert slices.telling_words(["bb aa", "cc"], ["bb aa", "cc"]) == ["aa", "bb", "cc"]
