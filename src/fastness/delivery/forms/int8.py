@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,11 +16,12 @@ from fastness.delivery.convolutions import WAYS, Convolutions
 from fastness.delivery.convolutions import places as convolutions
 from fastness.delivery.forms import FORMS, Form, Source, Written
 from fastness.delivery.forms.openvino import converted, saved
+from fastness.delivery.intake import Sample
 from fastness.delivery.parity import cosines
 from fastness.delivery.sensitivity import left_alone
 from fastness_runtime.sessions import OUTPUTS, SESSIONS
 
-_TRIED = 64  # items by which losses are measured
+_FEW = 64  # items by which ways and places are put in order; how much is left alone is found on all there are
 _TOGETHER = 8  # items by which ranges are found
 _HEAD = r"head\..*"  # names of what `answering` puts behind a graph
 Narrow = Callable[[set[str]], onnx.ModelProto]
@@ -56,9 +57,9 @@ class Onnx(Int8):
             raise BadInput("--format int8: nothing in this network is a product with weights worth it; take onnx")
         trial = _Trial(source, self.runtime, _saved)
         ways = self._ways(source)
-        losses = {way: trial.lost(make(set())) for way, make in ways.items()}
+        losses = {way: trial.roughly(make(set())) for way, make in ways.items()}
         way = min(losses, key=losses.__getitem__)
-        left = left_alone(places, lambda leave: trial.lost(ways[way](leave)), self.bearable)
+        left = trial.left_alone(places, ways[way], self.bearable)
         return ways[way](set(left)), {"ranges": way, "left_alone": left, "of": len(places)}
 
     def _ways(self, source: Source) -> dict[str, Narrow]:
@@ -92,7 +93,7 @@ class OpenVino(Int8):
         narrow = ranges.in_eight_bits(converted(source.graph, folder), batches)
         places = ranges.places(narrow)
         trial = _Trial(source, self.runtime, saved)
-        left = left_alone(places, lambda leave: trial.lost(ranges.widened(narrow, leave)), self.bearable)
+        left = trial.left_alone(places, lambda leave: ranges.widened(narrow, leave), self.bearable)
         if left or source.head is not None:
             whole = converted(source.with_head(source.graph), folder)
             narrow = ranges.in_eight_bits(whole, batches, left, _HEAD)
@@ -100,20 +101,31 @@ class OpenVino(Int8):
 
 
 class _Trial:
-    """Measures what narrowing loses: one less the least cosine over a few items."""
+    """Measures what narrowing loses: one less the least cosine over the items that ranges are found on, or a few."""
 
     def __init__(self, source: Source, runtime: str, save: Callable[[Any, Path], str]) -> None:
-        self._name, self._runtime, self._save = source.intake.name, runtime, save
-        few = source.sample.select(range(min(_TRIED, len(source.sample))))
-        self._batches = list(source.batches(16, few))
-        self._vectors = few.vectors
+        self._source, self._runtime, self._save = source, runtime, save
+        self._few = source.sample.select(range(min(_FEW, len(source.sample))))
 
-    def lost(self, graph: Any) -> float:
-        found = np.zeros_like(self._vectors)
+    def left_alone(self, places: Mapping[str, int], narrow: Callable[[set[str]], Any], bearable: float) -> list[str]:
+        """Return what is to be left alone for no item to lose more than is bearable."""
+        return left_alone(
+            places,
+            lambda leave: self._lost(narrow(leave), self._source.sample),
+            bearable,
+            lambda leave: self.roughly(narrow(leave)),
+        )
+
+    def roughly(self, graph: Any) -> float:
+        """Return what a graph loses on a few items."""
+        return self._lost(graph, self._few)
+
+    def _lost(self, graph: Any, sample: Sample) -> float:
+        found = np.zeros_like(sample.vectors)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            session = SESSIONS[self._runtime](folder / self._save(graph, folder), self._name, None)
-            for positions, batch in self._batches:
+            session = SESSIONS[self._runtime](folder / self._save(graph, folder), self._source.intake.name, None)
+            for positions, batch in self._source.batches(16, sample):
                 (found[positions],) = session.run(batch, OUTPUTS[0])
             del session  # before the file it reads
-        return float(1 - cosines(found, self._vectors).min())
+        return float(1 - cosines(found, sample.vectors).min())
