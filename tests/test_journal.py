@@ -127,20 +127,27 @@ def test_what_fits_is_kept_as_it_came(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @settings(max_examples=10)
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 8 * SECOND), st.booleans(), st.booleans()), max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 8 * SECOND), st.booleans(), st.booleans(), st.booleans()),
+        max_size=12,
+    )
+)
 def test_no_item_is_lost_or_counted_twice_wherever_windows_end(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, bool, bool]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, bool, bool, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("lost")
     writer, clock = opened(folder, cut=25, most=1000)
     said: list[tuple[str, int, str]] = []
-    for number, (n, wait, other, flush) in enumerate(steps):
+    for number, (n, wait, other, flush, early) in enumerate(steps):
         version = "photos@2" if other else "photos@1"
         ids = [f"{number}-{i}" for i in range(n)]
         writer.seen(vectors(n, number), version=version, ids=ids)
         writer.count("/v1/x", 200, 0.01, n, version=version)
         said += [(name, clock.at, version) for name in ids]
         clock.at += wait
+        if early:
+            writer.end_early(version)
         if flush:
             writer.flush()
             before = {found.id: (found.end, found.window.ids) for found in kept(folder, *NAME)}
@@ -158,9 +165,25 @@ def test_no_item_is_lost_or_counted_twice_wherever_windows_end(
     for version in ("photos@1", "photos@2"):
         mine = [w for w in windows if w.version == version]
         assert all(a.end <= b.start + 1 for a, b in pairwise(mine))
-    if steps and any(flush for *_, flush in steps):  # what was over stayed as it was
+    if steps and any(flush for *_, flush, _ in steps):  # what was over stayed as it was
         now = {w.id: (w.end, w.window.ids) for w in windows}
         assert before.items() <= now.items()
+
+
+def test_windows_after_an_early_end_are_short_and_few(tmp_path: Path) -> None:
+    writer, clock = opened(tmp_path, most=5000)
+    for version in ("photos@1", "photos@2"):
+        writer.seen(vectors(40), version=version)
+    clock.at += SECOND
+    writer.end_early("photos@1")
+    for version in ("photos@1", "photos@2"):
+        for _ in range(50):
+            writer.seen(vectors(50), version=version)
+    clock.at += 9 * SECOND
+    writer.close()
+    sizes = [(w.version, w.counts["items"]) for w in kept(tmp_path, *NAME)]
+    assert [n for version, n in sizes if version == "photos@1"] == [40, 500, 500, 500, 1000]
+    assert [n for version, n in sizes if version == "photos@2"] == [2540]
 
 
 def test_counts_are_those_of_all_items_whatever_the_sample_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fastness.monitoring.payloads import payload
 from fastness.monitoring.sketch import Sketch
 from fastness.registry import Registry
 from fastness.serving.wanted import RESERVED, Search, read
-from served import COLLECTION, Made, Service, data_url, release, serving, until
+from served import COLLECTION, WORDS, Made, Service, data_url, release, serving, until
 
 SECRET = "harbour tide gull"
 COLOURS = [picture(i, 12 + i) for i in range(4)]
@@ -190,6 +191,35 @@ def test_a_sketch_that_was_changed_stops_nothing(made: dict[str, Made], tmp_path
         assert service.kill(signal.SIGTERM) == 0
     assert [line["why"] for line in service.lines if line["event"] == "sketch not used"]
     assert all(w.clusters is None and w.counts["items"] == 10 for w in kept(watch, "words", "production"))
+
+
+def test_a_window_ends_early_when_what_comes_has_changed(made: dict[str, Made], tmp_path: Path) -> None:
+    one, lots = made["words"], np.random.default_rng(0)
+    copy = Made(Path(shutil.copytree(one.bundle, tmp_path / "bundle")), one.data, one.columns)
+    usual = tmp_path / "usual.csv"
+    usual.write_text("\n".join(["text", *(" ".join(lots.choice(WORDS["sea"], 4)) + f" {i}" for i in range(600))]))
+    fs.sketch(copy.bundle, usual, form="onnx", text="text")
+    with Registry(tmp_path / "registry") as opened:
+        release(opened, [copy], "words", index=False)
+    watch = tmp_path / "watch"
+    with serving("words@production", tmp_path / "registry", tmp_path / "log", "--watch", watch) as service:
+
+        def send(kind: str, number: int) -> None:
+            texts = [" ".join(lots.choice(WORDS[kind], 4)) + f" {i}" for i in range(30)]
+            assert service.ask("/v1/embeddings", {"input": texts, "ids": [f"{kind}-{number}"] * 30}).status == 200
+
+        for number in range(10):
+            send("sea", number)
+        until(lambda: [p for p in watch.rglob("*.json") if json.loads(p.read_text())["counts"]["items"] == 300])
+        for number in range(60):  # while the service lives, and long before five minutes are over
+            send("red", number)
+            if len(found := kept(watch, "words", "production")) > 1:
+                break
+            time.sleep(0.5)
+        assert [line for line in service.lines if line["event"] == "window ended early"]
+    first, *later = found
+    assert sum(name.startswith("sea") for name in first.window.ids) == 300
+    assert later and all(name.startswith("red") for w in later for name in w.window.ids)
 
 
 def test_what_clients_say_of_items_is_checked_whether_it_is_kept_or_not() -> None:

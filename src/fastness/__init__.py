@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastness.api import (
         Features,
         Index,
+        Online,
         Registry,
         adopt,
         bench,
@@ -48,6 +49,7 @@ __all__ = [
     "Features",
     "GateRefused",
     "Index",
+    "Online",
     "Registry",
     "adopt",
     "bench",

@@ -47,6 +47,7 @@ _SECOND = 1_000_000
 _LONGEST = 86_400 * _SECOND  # a window
 _PENDING = 16_384  # items that are in no sum and no cluster yet
 _UNWRITTEN = 24  # windows that wait for room on the disk
+_QUICK, _QUICKLY = 500, 3  # items of the windows that follow an early end, and how many of them are so short
 _LOCK = "lock"
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]+")
 _FILE = re.compile(r"(\d{16})-(\d+)\.json")
@@ -157,6 +158,7 @@ class Journal:
         self._seed = secrets.randbits(60) if seed is None else seed
         self._began, self._numbers, self._pruned = clock(), 0, 0
         self._ended: dict[tuple[str, str | None], int] = {}
+        self._quick: dict[str, int] = {}  # windows of a version that end early
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._open: dict[tuple[str, str | None], _Open] = {}
         self._over: list[_Open] = []
@@ -211,7 +213,7 @@ class Journal:
             window.add(vectors, columns)
             if window.waiting > _PENDING:  # they are not to fill the memory
                 window.counted(*_sums(window.take(), self._centroids(version)))
-            if self._cut and window.reservoir.passed >= self._cut:
+            if window.cut and window.reservoir.passed >= window.cut:
                 self._close((version, index), now)
 
     def count(
@@ -249,6 +251,16 @@ class Journal:
                 counts["undecodable"] += 1
             window.latency[bisect.bisect_left(SECONDS, seconds)] += 1
             window.changed = True
+
+    def end_early(self, version: str) -> None:
+        """Close the window of a version that is under way, and the next few as soon as they have items enough.
+
+        What has come until now is one thing, what comes from now on another, and it is to be judged soon.
+        """
+        with self._lock:
+            self._quick[version] = _QUICKLY
+            for key in [key for key in self._open if key[0] == version]:
+                self._close(key, self._clock())
 
     def flush(self) -> None:
         """Write what has come since the last time, and close what is over; called every few seconds.
@@ -298,6 +310,10 @@ class Journal:
         reservoir = Reservoir(self._most, self._seed + self._numbers)
         first = self._ended.get(key, at if self._ended or self._open else self._began)
         window = _Open(version, index, max(start, min(first, at)), start + self._length, self._numbers, reservoir)
+        window.cut = self._cut
+        if self._quick.get(version, 0):
+            self._quick[version] -= 1
+            window.cut = min(self._cut or _QUICK, _QUICK)
         self._open[key] = window
         return window
 
@@ -360,6 +376,7 @@ class _Open:
         self.latency = np.zeros(len(SECONDS) + 1, np.int64)
         self.clusters: Array | None = None
         self.waiting = 0  # items that are in no sum and no cluster yet
+        self.cut = 0  # items after which it is closed before its time; 0: never
         self.changed, self.writes = False, 0
         self.file: str | None = None
         self._pending: list[_Part] = []

@@ -94,10 +94,9 @@ class Online:
     """
 
     def __init__(self, reference: Floats, run_time: float, *, batch: int = 1, seed: int = 0) -> None:
-        least = max(_LEAST, 8 * batch)
         _must_be_vectors(reference, None)
-        if batch < 1 or len(reference) < least:
-            raise BadInput(f"reference: {len(reference)} items for batches of {batch}; give at least {least}")
+        if batch < 1 or len(reference) < least(batch):
+            raise BadInput(f"reference: {len(reference)} items for batches of {batch}; give at least {least(batch)}")
         if not 10 <= run_time <= 1e7:
             raise BadInput(f"run time: {run_time} batches; give one of 10 to 10,000,000")
         generator = numpy_generator(seed, "online")
@@ -189,6 +188,11 @@ class Online:
             self._begin()
             return True
         return False
+
+
+def least(batch: int) -> int:
+    """Return how many items a reference needs for batches of so many."""
+    return max(_LEAST, 8 * batch)
 
 
 def _lengths(longest: int) -> list[int]:

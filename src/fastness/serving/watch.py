@@ -14,6 +14,7 @@ import orjson
 
 from fastness.core.errors import BadInput
 from fastness.data import traits
+from fastness.monitoring.early import Early, early
 from fastness.monitoring.journal import Journal, Known
 from fastness.monitoring.payloads import Payloads
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
@@ -68,6 +69,8 @@ class Watch:
         self.every, self._next = watching.flush, 0.0
         self._telemetry = telemetry
         self._sketches: dict[str, Sketch | None] = {}
+        self._early: dict[str, Early] = {}
+        self._window, self._quiet = watching.window, 0.0  # one early end in the time of a window
         self._payloads = None if watching.payloads is None else Payloads(watching.payloads, watching.ttl * 3600)
         self._journal = Journal(
             watching.folder,
@@ -94,6 +97,8 @@ class Watch:
         if found is not None and found.about["form"] not in {"float32", *forms}:
             said = f"is of {found.about['form']}, and served is {', '.join(forms)}: what is rounded otherwise looks new"
             self._telemetry.log("sketch of another form", version=release.version, why=said)
+        elif found is not None and (looking := early(found)) is not None:
+            self._early[release.version] = looking
 
     def seen(
         self,
@@ -130,6 +135,8 @@ class Watch:
                 told["payload"] = [self._payloads.put(_content(wanted.items[place])) for place in places]
             return told
 
+        if release.version in self._early:
+            self._early[release.version].seen(vectors)
         self._journal.seen(
             vectors,
             version=release.version,
@@ -150,13 +157,23 @@ class Watch:
 
     def flush(self) -> None:
         """Write what has come since the last time; takes a while, but no more than a hundredth of the time."""
-        began = time.monotonic()
-        if began < self._next:
+        now = time.monotonic()
+        if now < self._next:
             return
+        self._look(now)
+        began = time.monotonic()  # what looks takes long only once
         self._journal.flush()
         self._next = began + min(_REST * (time.monotonic() - began), _LONGEST_REST)
         if self._payloads is not None:
             self._payloads.flush()
+
+    def _look(self, now: float) -> None:
+        """End windows early where what comes has changed, so that they are judged at once."""
+        for version, looking in [*self._early.items()]:
+            if looking.look() and now >= self._quiet:
+                self._quiet = now + self._window
+                self._journal.end_early(version)
+                self._telemetry.log("window ended early", version=version, why="what comes has changed")
 
     def close(self) -> None:
         """Write everything."""
