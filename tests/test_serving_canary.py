@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from fastness.core.errors import BadInput
+from fastness.monitoring import labels
 from fastness.monitoring.trial import Trial
 from fastness.registry import Registry
 from fastness.serving.router import Candidacy
@@ -27,6 +28,7 @@ LOOSE = "least: 30\nlimits:\n" + "".join(
         ("latency", 1.5, 1.7),
         ("disagreement", 0.97, 1.0),
         ("abstained", 0.5, 0.9),
+        ("wrong", 0.9, 0.99),
     )
 )
 
@@ -58,8 +60,8 @@ def terms(folder: Path, text: str = LOOSE) -> Path:
 def asked(service: Any, number: int, path: str = "/v1/search") -> list[Any]:
     """Return the answers to so many questions; each must be one."""
     answers = []
-    for text in sentences(number, seed=3):
-        answer = service.ask(path, {"input": text, "metadata": [{"app": "web"}]})
+    for i, text in enumerate(sentences(number, seed=3)):
+        answer = service.ask(path, {"input": text, "metadata": [{"app": "web"}], "ids": [f"{path} {i}"]})
         assert answer.status == 200, answer.content
         assert answer.json["version"] == answer.headers["fastness-version"]
         answers.append(answer)
@@ -75,6 +77,9 @@ def test_a_canary_answers_its_share_and_an_equal_one_takes_over(registry: Regist
         assert versions == {"words@1", "words@2"}
         # Vectors are of one space: those of a candidate of another one go to nobody.
         assert {answer.json["version"] for answer in asked(service, 12, "/v1/embeddings")} == {"words@1"}
+        truth = tmp_path / "truth.csv"
+        truth.write_text("\n".join(["id,label", *(f"/v1/search {i},red" for i in range(40))]))
+        labels.add(tmp_path / "watch", *SPEC.split("@"), truth)
         while service.about()["version"] == "words@1":
             asked(service, 20)
         trial = next(line for line in service.lines if line["event"] == "decided")
@@ -85,6 +90,8 @@ def test_a_canary_answers_its_share_and_an_equal_one_takes_over(registry: Regist
     move = registry.log("words", "production", 1)[0]
     assert (move.what, move.number, move.before, move.override) == ("promote", 2, 1, False)
     assert move.gate is not None and move.gate["passed"] and move.gate["trial"]["pairs"] >= 30
+    (wrong,) = (f for f in move.gate["trial"]["figures"] if f["measure"] == "wrong" and not f["slice"])
+    assert 0 < wrong["n"] <= 40 and wrong["state"] == "safe"  # labels that came in time took part
     until(lambda: registry.now_at("words", CANARY), lambda number: number is None)
 
 

@@ -104,4 +104,4 @@ def _testing(
     if alias == spec.partition("@")[2]:
         raise BadInput(f"--{'canary' if canary else 'shadow'}: '{alias}' is what serves; name another alias")
     stated = Terms() if terms is None else read_terms(terms)
-    return Candidacy(alias, shadow is not None, share, stated, None if watch is None else watch / "trials" / spec)
+    return Candidacy(alias, shadow is not None, share, stated, watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,12 +114,17 @@ def _rows(file: Path) -> Iterator[tuple[str, str]]:
             yield cells[0], cells[1]
 
 
-def labels(folder: Path, name: str, alias: str) -> dict[str, str]:
-    """Return the label of each item that has one, by its id."""
+def files(folder: Path, name: str, alias: str) -> list[Path]:
+    """Return the files that hold labels, the oldest first; none is ever changed."""
+    return sorted((folder_of(folder, name, alias) / FOLDER).glob("*.parquet"))
+
+
+def labels(files: Iterable[Path]) -> dict[str, str]:
+    """Return the label of each item that has one, by its id; of the last file that has it."""
     import pyarrow.parquet as pq
 
     found: dict[str, str] = {}
-    for path in sorted((folder_of(folder, name, alias) / FOLDER).glob("*.parquet")):
+    for path in files:
         table = pq.ParquetFile(path).read()
         found |= zip(table[_ID].to_pylist(), table[_LABEL].to_pylist(), strict=True)
     return found
@@ -133,7 +138,7 @@ def joined(folder: Path, name: str, alias: str, since: int = 0) -> Joined:
         name, alias: of what serves.
         since: microseconds since 1970; windows that ended before are left out.
     """
-    known = labels(folder, name, alias)
+    known = labels(files(folder, name, alias))
     ids: list[str] = []
     versions: list[str] = []
     rows: list[tuple[int, str, float, bool, str]] = []

@@ -12,7 +12,6 @@ import numpy as np
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry as Names
 from fastness.evaluation.slices import where
-from fastness.monitoring.journal import folder_of
 from fastness.monitoring.parts import as_known, pooled
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
@@ -265,12 +264,12 @@ def estimate(asked: Asked) -> Reading | None:
 @SIGNALS.register("labels")
 def labels(asked: Asked) -> Reading | None:
     """Whether answers were wrong too often, by labels that have come since what was judged before."""
-    from fastness.monitoring.labels import FOLDER, joined
+    from fastness.monitoring.labels import files, joined
     from fastness.monitoring.quality import answered
 
     settings, reference, end = asked.settings, asked.sketch(), asked.traffic.end
-    came = [path.name for path in (folder_of(asked.watch, asked.name, asked.alias) / FOLDER).glob("*.parquet")]
-    if not any(int(name.partition("-")[0]) > asked.before for name in came):
+    came = [int(path.name.partition("-")[0]) for path in files(asked.watch, asked.name, asked.alias)]
+    if not any(moment > asked.before for moment in came):
         return None
     found = joined(asked.watch, asked.name, asked.alias, max(0, end - int(settings.days * _DAY)))
     own = np.array([version == asked.traffic.version for version in found.versions], bool) & ~found.abstained

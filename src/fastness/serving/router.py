@@ -23,8 +23,10 @@ from fastapi import Response
 from fastness.core.errors import BadInput, FastnessError, GateRefused
 from fastness.core.files import write_bytes
 from fastness.monitoring.apart import Strangeness, disagreement, distance, stranger
+from fastness.monitoring.awaited import Awaited
+from fastness.monitoring.labels import files, labels
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
-from fastness.monitoring.terms import LATENCY, Terms
+from fastness.monitoring.terms import LATENCY, WRONG, Terms
 from fastness.monitoring.trial import Compared, Decision, Trial
 from fastness.monitoring.window import Array
 from fastness.registry import Registry
@@ -54,7 +56,8 @@ class Candidacy:
         shadow: whether clients never get its answers; then nothing is moved either.
         share: of the requests that both answer.
         terms: of the trial.
-        folder: where is kept what is known of it, so that a restart begins nothing anew; ``None``: nowhere.
+        folder: of all that is watched: there is kept what is known of the trial, so that a restart begins nothing
+            anew, and from there labels come; ``None``: neither.
     """
 
     alias: str
@@ -99,19 +102,21 @@ class Running:
     Attributes:
         production, candidate: by which releases.
         trial: what is known.
+        awaited: items whose labels may come; ``None``: nobody could tell.
         decided: what was decided last.
         over: whether nothing is asked of the candidate any more.
     """
 
-    def __init__(self, production: Release, candidate: Release, testing: Candidacy) -> None:
+    def __init__(self, spec: str, production: Release, candidate: Release, testing: Candidacy) -> None:
         self.production, self.candidate = production, candidate
         self.same_space = production.target.version.bundle == candidate.target.version.bundle
         self._known = [_reference(release) for release in (production, candidate)]
         self._path: Path | None = None
         if testing.folder is not None:
             names = (production.version, production.index or "none", candidate.version, candidate.index or "none")
-            self._path = testing.folder / f"{' '.join(names)}.json"
+            self._path = testing.folder / "trials" / spec / f"{' '.join(names)}.json"
         self.trial = self._resumed() or Trial(testing.terms, self._measures())
+        self.awaited = Awaited() if WRONG in self.trial.measures else None
         self.decided: Decision | None = None
         self.over = False
 
@@ -145,11 +150,13 @@ class Running:
 
     def _measures(self) -> list[str]:
         sides = [*self.production.sides.values(), *self.candidate.sides.values()]
+        heads = all(side.head is not None for side in sides)
         there = {
             "disagreement": self.production.search is not None and self.candidate.search is not None,
             "distance": self.same_space,
             "strangeness": None not in self._known,
-            "abstained": all(side.head is not None for side in sides),
+            "abstained": heads,
+            WRONG: heads and self._path is not None,
         }
         return [LATENCY, *(name for name, is_there in there.items() if is_there)]
 
@@ -188,6 +195,7 @@ class Router:
         self.candidate = candidate
         self.now: Running | None = None
         self._under_way: set[asyncio.Task[None]] = set()
+        self._read: set[Path] = set()  # files of labels
         self._lots = random.Random()
 
     async def look(self) -> None:
@@ -202,10 +210,29 @@ class Router:
             self.now = None
         elif self.now is None or not self.now.of(production, candidate):
             with self._live.held(production), self.candidate.held(candidate):
-                self.now = await asyncio.to_thread(Running, production, candidate, self._testing)
+                spec = f"{self._live.name}@{self._live.alias}"
+                self.now = await asyncio.to_thread(Running, spec, production, candidate, self._testing)
+                await asyncio.to_thread(self._new_labels)  # those are of what was asked before
             self._telemetry.log("trial", candidate=candidate.version, production=production.version)
         elif not self.now.over:
+            await self._judged(self.now)
             await asyncio.to_thread(self.now.keep)
+
+    async def _judged(self, running: Running) -> None:
+        """Take into the trial the labels that have come."""
+        if running.awaited is None or not (known := await asyncio.to_thread(self._new_labels)):
+            return
+        for wrong, slices in running.awaited.came(known):
+            running.trial.judged(wrong, slices)
+        await self._decide(running)
+
+    def _new_labels(self) -> dict[str, str]:
+        """Return what the labels say that have come since the last look."""
+        if self._testing.folder is None:
+            return {}
+        there = files(self._testing.folder, self._live.name, self._live.alias)
+        new, self._read = [path for path in there if path not in self._read], {*there}
+        return labels(new)
 
     async def answer(self, asked: Asked, handler: Handler) -> Response:
         """Answer a request by what it falls to; whatever the candidate does, by production if need be."""
@@ -316,7 +343,10 @@ class Router:
                 hits.append([[hit.id for hit in row] for row in found])
         both = hits if len(hits) == 2 else []
         losses = await asyncio.to_thread(running.losses, before.made, after.made, both)
-        return Compared(False, seconds, losses, _slices(before.made))
+        slices = _slices(before.made)
+        if running.awaited is not None and before.made.wanted.ids:
+            running.awaited.put(before.made.wanted.ids, _said(before.made), _said(after.made), slices)
+        return Compared(False, seconds, losses, slices)
 
     async def _decide(self, running: Running) -> None:
         decision = running.trial.decision()
@@ -360,6 +390,14 @@ def _reference(release: Release) -> Strangeness | None:
     if len(release.sides) > 1 or not (folder / FOLDER / DESCRIPTION).is_file():
         return None
     return Strangeness(Sketch.load(folder).window.vectors)
+
+
+def _said(made: Made) -> list[str | None]:
+    """Return the class that was said of each item, ``None`` where none was."""
+    if made.answers is None:
+        return [None] * len(made.vectors)
+    pairs = zip(made.answers.labels, made.answers.abstained, strict=True)
+    return [None if abstained else str(label) for label, abstained in pairs]
 
 
 def _slices(made: Made) -> list[list[str]]:
