@@ -16,7 +16,9 @@ def rollback(doing: Doing) -> Outcome:
         if move.what == "rollback" and move.why.startswith(mark):
             return Outcome("done", f"{about.name}@{about.alias} is version {move.number} again", {"move": move.id})
     now = registry.now_at(about.name, about.alias)
-    if about.version != f"{about.name}@{now}":
-        return Outcome("failed", f"{about.name}@{about.alias} is version {now} by now, not {about.version}")
+    if now is None:
+        return Outcome("failed", f"{about.name}@{about.alias} names nothing by now")
+    if about.version != f"{about.name}@{now}":  # another incident's rollback, say, or somebody's
+        return Outcome("done", f"{about.name}@{about.alias} is version {now} by now, not {about.version}")
     move = registry.rollback(about.name, about.alias, why=doing.why, by=doing.by, expected=now)
     return Outcome("done", f"{about.name}@{about.alias} is version {move.number} again", {"move": move.id})
