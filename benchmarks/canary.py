@@ -22,9 +22,9 @@ from fastness.core.files import atomic_path
 from fastness.core.seeds import numpy_generator
 from fastness.index.exact import unit
 from fastness.metrics.intervals import wilson
-from fastness.monitoring.apart import Strangeness, disagreement, distance, stranger
-from fastness.monitoring.terms import LATENCY, Terms
-from fastness.monitoring.trial import Compared, Decision, Trial
+from fastness.monitoring.trial.apart import Strangeness, disagreement, distance, stranger
+from fastness.monitoring.trial.terms import LATENCY, Terms
+from fastness.monitoring.trial.trial import Compared, Decision, Trial
 
 Array = npt.NDArray[np.float32]
 REQUESTS, NEAREST, SHARE, SLICE = 20_000, 10, 0.1, 0.05

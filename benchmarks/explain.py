@@ -25,8 +25,8 @@ from fastness.core.files import atomic_path
 from fastness.core.seeds import numpy_generator
 from fastness.data import open_data
 from fastness.evaluation.slices import known_of
-from fastness.monitoring.explain import explain
-from fastness.monitoring.explanation import Cause
+from fastness.monitoring.explain.explain import explain
+from fastness.monitoring.explain.explanation import Cause
 from fastness.monitoring.window import Window
 
 ITEMS = 1000  # of the reference, and of the new ones

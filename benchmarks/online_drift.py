@@ -31,7 +31,7 @@ import drift_data
 from fastness.core.files import write_bytes, write_json
 from fastness.core.seeds import numpy_generator
 from fastness.metrics.intervals import student
-from fastness.monitoring.online import Online
+from fastness.monitoring.online.online import Online
 
 Array = npt.NDArray[Any]
 FOLDER = common.WORK / "online_drift"

@@ -33,7 +33,8 @@ from scipy.stats import binom
 import common
 from fastness.core.seeds import numpy_generator
 from fastness.monitoring.drift import drifted
-from fastness.monitoring.journal import Journal, kept
+from fastness.monitoring.kept.journal import Journal
+from fastness.monitoring.kept.windows import kept
 from fastness.monitoring.monitor import Monitor
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import FOLDER, Sketch

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastness.monitoring.awaited import Awaited
+from fastness.monitoring.trial.awaited import Awaited
 
 CLASSES = ("red", "sea")
 said = st.sampled_from([*CLASSES, None])

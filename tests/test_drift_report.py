@@ -15,9 +15,10 @@ import pytest
 import fastness as fs
 from conftest import Ended, pictures, write_pictures
 from fastness.core.errors import BadInput, GateRefused
-from fastness.monitoring import plots, report, stored
 from fastness.monitoring.drift import drifted
-from fastness.monitoring.explain import explain
+from fastness.monitoring.explain.explain import explain
+from fastness.monitoring.kept import stored
+from fastness.monitoring.report import plots, report
 from fastness.monitoring.sketching import of_window
 from fastness.monitoring.window import Window
 from test_search_page import CHROMIUM, OUTSIDE, Browser

@@ -15,10 +15,10 @@ import yaml
 import fastness as fs
 from conftest import EXECUTABLE, picture, png
 from fastness.core.errors import BadInput, GateRefused
-from fastness.monitoring.drill import Drilled, Rehearsed, drill
+from fastness.monitoring.drill.drill import Drilled, Rehearsed, drill
+from fastness.monitoring.drill.rehearsed import happened, sent
+from fastness.monitoring.drill.scratch import Scratch
 from fastness.monitoring.policy import Policy
-from fastness.monitoring.rehearsed import happened, sent
-from fastness.monitoring.scratch import Scratch
 from fastness.registry import Registry
 from fastness.registry.incidents import incidents
 from served import YES, Made, release

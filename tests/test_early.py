@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastness.monitoring.early import early
+from fastness.monitoring.online.early import early
 from fastness.monitoring.sketching import of_window
 from fastness.monitoring.window import Window
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastness.core.errors import BadInput
-from fastness.monitoring import parts
-from fastness.monitoring.explain import explain
-from fastness.monitoring.explanation import Explanation, Past, Signature
-from fastness.monitoring.information import gains, shuffled, together, told
+from fastness.monitoring.explain import parts
+from fastness.monitoring.explain.explain import explain
+from fastness.monitoring.explain.explanation import Explanation, Past, Signature
+from fastness.monitoring.explain.information import gains, shuffled, together, told
 from fastness.monitoring.sketching import of_window
 from fastness.monitoring.window import Window
 

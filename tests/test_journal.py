@@ -24,10 +24,11 @@ from scipy.stats import chisquare
 
 from conftest import Ended, fork
 from fastness.core.errors import BadInput, Failure
-from fastness.monitoring import foreign, journal, labels, stored
-from fastness.monitoring.journal import SECONDS, Journal, Kept, kept, nearest, quantile
-from fastness.monitoring.payloads import Payloads, expire, payload
-from fastness.monitoring.reservoir import Reservoir
+from fastness.monitoring.kept import foreign, journal, labels, stored
+from fastness.monitoring.kept.journal import Journal, nearest
+from fastness.monitoring.kept.payloads import Payloads, expire, payload
+from fastness.monitoring.kept.reservoir import Reservoir
+from fastness.monitoring.kept.windows import SECONDS, Kept, kept, quantile
 from fastness.monitoring.window import Window
 
 SECOND = 1_000_000

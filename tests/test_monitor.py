@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fastness.monitoring.journal import Journal
+from fastness.monitoring.kept.journal import Journal
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.controls import ABSTAIN, controls
 from watched import (

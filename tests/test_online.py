@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastness.core.errors import BadInput
-from fastness.monitoring import run_length
-from fastness.monitoring.online import Online
+from fastness.monitoring.online import run_length
+from fastness.monitoring.online.online import Online
 
 D = 6
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastness.monitoring.sequential import _PARTS, _STAKES, Bet, Bounds, Rates
+from fastness.monitoring.trial.sequential import _PARTS, _STAKES, Bet, Bounds, Rates
 
 RUNS, LEVEL = 300, 0.05
 MOST = LEVEL * RUNS + 3.3 * math.sqrt(RUNS * LEVEL * (1 - LEVEL))  # 99.9% of runs with the level itself stay below

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from fastness.core.errors import BadInput
-from fastness.monitoring import labels
-from fastness.monitoring.trial import Trial
+from fastness.monitoring.kept import labels
+from fastness.monitoring.trial.trial import Trial
 from fastness.registry import Registry
 from fastness.serving.router import Candidacy
 from fastness.serving.telemetry import Telemetry

@@ -19,8 +19,8 @@ import pytest
 import fastness as fs
 from conftest import picture, png
 from fastness.core.errors import BadInput
-from fastness.monitoring.journal import Kept, kept
-from fastness.monitoring.payloads import payload
+from fastness.monitoring.kept.payloads import payload
+from fastness.monitoring.kept.windows import Kept, kept
 from fastness.monitoring.sketch import Sketch
 from fastness.registry import Registry
 from fastness.serving.wanted import RESERVED, Search, read
@@ -248,7 +248,8 @@ def test_watching_needs_neither_torch_nor_sklearn(made: dict[str, Made], tmp_pat
 import sys
 from pathlib import Path
 import fastness.serving.run, fastness.serving.app, fastness.serving.watch
-from fastness.monitoring.journal import Journal, kept
+from fastness.monitoring.kept.journal import Journal
+from fastness.monitoring.kept.windows import kept
 from fastness.monitoring.sketch import Sketch
 sketch = Sketch.load({str(made["photos"].bundle)!r})
 journal = Journal(Path({str(tmp_path)!r}), "photos", "production", centroids=lambda version: sketch.centroids)

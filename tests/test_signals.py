@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastness.monitoring import labels
-from fastness.monitoring.journal import Journal, kept
+from fastness.monitoring.kept import labels
+from fastness.monitoring.kept.journal import Journal
+from fastness.monitoring.kept.traffic import Traffic, joined
+from fastness.monitoring.kept.windows import kept
 from fastness.monitoring.monitor import Monitor
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.signals import Asked, judged_by
 from fastness.monitoring.sketch import FOLDER, Sketch
-from fastness.monitoring.traffic import Traffic, joined
 from fastness.monitoring.window import Window
 from fastness.registry import Registry, incidents
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fastness.core.errors import BadInput
 from fastness.index.exact import unit
-from fastness.monitoring.apart import Strangeness, disagreement, distance
-from fastness.monitoring.terms import LATENCY, MEASURES, WRONG, Limit, Terms, read_terms
-from fastness.monitoring.trial import Compared, Decision, Trial
+from fastness.monitoring.trial.apart import Strangeness, disagreement, distance
+from fastness.monitoring.trial.terms import LATENCY, MEASURES, WRONG, Limit, Terms, read_terms
+from fastness.monitoring.trial.trial import Compared, Decision, Trial
 
 Losses = dict[str, np.ndarray]
 PAIRS = 2000

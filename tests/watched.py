@@ -25,7 +25,7 @@ import yaml
 from conftest import fork
 from fastness.core.errors import FastnessError
 from fastness.monitoring.decide import BY
-from fastness.monitoring.journal import Journal
+from fastness.monitoring.kept.journal import Journal
 from fastness.monitoring.monitor import Monitor
 from fastness.monitoring.policy import Policy
 from fastness.registry import Registry, incidents, outbox, watched

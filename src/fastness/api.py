@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastness.features import Features
     from fastness.index import Index
     from fastness.monitoring.between import drift
-    from fastness.monitoring.online import Online
+    from fastness.monitoring.online.online import Online
     from fastness.monitoring.sketching import sketch
     from fastness.registry import Registry
     from fastness.serving.run import serve
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Features": "fastness.features",
     "Index": "fastness.index",
-    "Online": "fastness.monitoring.online",
+    "Online": "fastness.monitoring.online.online",
     "Registry": "fastness.registry",
     "adopt": "fastness.bundle.adopt",
     "bench": "fastness.delivery.bench.bench",

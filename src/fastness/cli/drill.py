@@ -13,7 +13,7 @@ from fastness.cli import options
 from fastness.cli.registry import Where
 
 if TYPE_CHECKING:
-    from fastness.monitoring.drill import Drilled
+    from fastness.monitoring.drill.drill import Drilled
 
 
 @options.takes_columns
@@ -37,8 +37,8 @@ def drill(
     json: options.Json = False,
 ) -> None:
     """Rehearse on a copy what a policy notices, how soon and what it does; ends with 3 if it misses something."""
-    from fastness.monitoring.drill import ACCIDENTS
-    from fastness.monitoring.drill import drill as rehearse
+    from fastness.monitoring.drill.drill import ACCIDENTS
+    from fastness.monitoring.drill.drill import drill as rehearse
     from fastness.monitoring.policy import Policy
     from fastness.registry import Registry
 

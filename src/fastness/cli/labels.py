@@ -20,7 +20,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Add labels of items by the ids that clients sent; of an item that has one the newer counts."""
-    from fastness.monitoring import labels as kept
+    from fastness.monitoring.kept import labels as kept
 
     name, alias = options.watched(spec)
     added = kept.add(watch, name, alias, file)

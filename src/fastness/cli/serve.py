@@ -91,7 +91,7 @@ def _testing(
     spec: str, canary: str | None, shadow: str | None, share: float, terms: Path | None, watch: Path | None
 ) -> Candidacy | None:
     from fastness.core.errors import BadInput
-    from fastness.monitoring.terms import Terms, read_terms
+    from fastness.monitoring.trial.terms import Terms, read_terms
     from fastness.serving.router import Candidacy
 
     if canary is not None and shadow is not None:

@@ -25,7 +25,7 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Write down embeddings of a model that is served elsewhere, so that it is monitored too."""
-    from fastness.monitoring.foreign import add as write
+    from fastness.monitoring.kept.foreign import add as write
 
     name, alias = options.watched(spec)
     added = write(folder, name, alias, file, version=version, window=window, most=items)
@@ -43,7 +43,7 @@ def listed(
     json: options.Json = False,
 ) -> None:
     """List the windows that are over: how much was asked, what went wrong, how long it took."""
-    from fastness.monitoring.journal import kept, quantile
+    from fastness.monitoring.kept.windows import kept, quantile
     from fastness.registry.says import moment, parsed_moment
 
     name, alias = options.watched(spec)
@@ -69,7 +69,7 @@ def expire(
     json: options.Json = False,
 ) -> None:
     """Delete items that were kept long enough; a running service does so by itself."""
-    from fastness.monitoring.payloads import expire as delete
+    from fastness.monitoring.kept.payloads import expire as delete
 
     gone = delete(folder, ttl * 3600)
     if json:

@@ -17,11 +17,12 @@ from fastness.bundle.heads import Head
 from fastness.core.errors import BadInput, GateRefused
 from fastness.core.seeds import numpy_generator
 from fastness.data.show import shown
-from fastness.monitoring import report, stored
 from fastness.monitoring.drift import Verdict, drifted
-from fastness.monitoring.explain import explain
-from fastness.monitoring.explanation import Explanation
-from fastness.monitoring.report import Look
+from fastness.monitoring.explain.explain import explain
+from fastness.monitoring.explain.explanation import Explanation
+from fastness.monitoring.kept import stored
+from fastness.monitoring.report import report
+from fastness.monitoring.report.report import Look
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
 from fastness.monitoring.sketching import embedded, export_of, head_of
 from fastness.monitoring.window import Window

@@ -15,12 +15,12 @@ from subprocess import Popen
 from fastness.core.errors import BadInput, FastnessError
 from fastness.monitoring.actions import ACTIONS, Doing, Outcome
 from fastness.monitoring.decide import BY, decided
-from fastness.monitoring.explanation import Past, Signature
-from fastness.monitoring.journal import Kept, kept
+from fastness.monitoring.explain.explanation import Past, Signature
+from fastness.monitoring.kept.traffic import Traffic
+from fastness.monitoring.kept.windows import Kept, kept
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.signals import Asked, judged_by
 from fastness.monitoring.sketch import FOLDER, Sketch
-from fastness.monitoring.traffic import Traffic
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.outbox import AGAIN, DONE, DUE, FAILED, Action
 from fastness.registry.says import checked_alias, checked_name, now

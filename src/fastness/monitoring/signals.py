@@ -12,15 +12,15 @@ import numpy as np
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry as Names
 from fastness.evaluation.slices import where
-from fastness.monitoring.parts import as_known, pooled
+from fastness.monitoring.explain.parts import as_known, pooled
+from fastness.monitoring.kept.traffic import Traffic
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
-from fastness.monitoring.traffic import Traffic
 from fastness.monitoring.window import Window
 
 if TYPE_CHECKING:
     from fastness.monitoring.drift import Verdict
-    from fastness.monitoring.explanation import Past
+    from fastness.monitoring.explain.explanation import Past
     from fastness.monitoring.quality import Rate
 
 _REQUESTS = 20  # fewer say too little of a share, however many items they hold
@@ -108,7 +108,7 @@ def judged_by(policy: Policy, asked: Asked, say: Callable[[str], None]) -> dict[
 def drift(asked: Asked) -> Reading | None:
     """Whether embeddings and columns are those of the reference; if not, why."""
     from fastness.monitoring.drift import drifted
-    from fastness.monitoring.explain import explain
+    from fastness.monitoring.explain.explain import explain
 
     reference, window, settings = asked.sketch(), asked.traffic.window, asked.settings
     if reference is None or len(window) < asked.least:
@@ -264,7 +264,7 @@ def estimate(asked: Asked) -> Reading | None:
 @SIGNALS.register("labels")
 def labels(asked: Asked) -> Reading | None:
     """Whether answers were wrong too often, by labels that have come since what was judged before."""
-    from fastness.monitoring.labels import files, joined
+    from fastness.monitoring.kept.labels import files, joined
     from fastness.monitoring.quality import answered
 
     settings, reference, end = asked.settings, asked.sketch(), asked.traffic.end

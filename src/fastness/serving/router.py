@@ -22,12 +22,12 @@ from fastapi import Response
 
 from fastness.core.errors import BadInput, FastnessError, GateRefused
 from fastness.core.files import write_bytes
-from fastness.monitoring.apart import Strangeness, disagreement, distance, stranger
-from fastness.monitoring.awaited import Awaited
-from fastness.monitoring.labels import files, labels
+from fastness.monitoring.kept.labels import files, labels
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
-from fastness.monitoring.terms import LATENCY, WRONG, Terms
-from fastness.monitoring.trial import Compared, Decision, Trial
+from fastness.monitoring.trial.apart import Strangeness, disagreement, distance, stranger
+from fastness.monitoring.trial.awaited import Awaited
+from fastness.monitoring.trial.terms import LATENCY, WRONG, Terms
+from fastness.monitoring.trial.trial import Compared, Decision, Trial
 from fastness.monitoring.window import Array
 from fastness.registry import Registry
 from fastness.registry.moves import Judged

@@ -14,9 +14,9 @@ import orjson
 
 from fastness.core.errors import BadInput
 from fastness.data import traits
-from fastness.monitoring.early import Early, early
-from fastness.monitoring.journal import Journal, Known
-from fastness.monitoring.payloads import Payloads
+from fastness.monitoring.kept.journal import Journal, Known
+from fastness.monitoring.kept.payloads import Payloads
+from fastness.monitoring.online.early import Early, early
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
 from fastness.serving.release import Floats, Release, Side
 from fastness.serving.telemetry import Telemetry

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastness.monitoring.drift.pooled import DRIFT, Array, Labels, Member, Numbers, Pooled, Test, root
-from fastness.monitoring.parts import divided
+from fastness.monitoring.explain.parts import divided
 
 
 @DRIFT.register("categories")

@@ -12,7 +12,7 @@ from fastness.evaluation.slices import asked
 from fastness.monitoring.drift.family import adjusted, fused, normal_scores, permuted
 from fastness.monitoring.drift.pooled import DRIFT, SHARES, Floats, Member, Numbers, Pooled
 from fastness.monitoring.drift.verdict import Finding, Verdict
-from fastness.monitoring.parts import as_known, pooled
+from fastness.monitoring.explain.parts import as_known, pooled
 from fastness.monitoring.window import Window
 
 LEAST = 10  # items of a window

@@ -11,8 +11,8 @@ from fastness.core.conditions import missing
 from fastness.core.seeds import numpy_generator
 from fastness.data.manifest import printable
 from fastness.evaluation.charts import svg, tidy
-from fastness.monitoring import parts
-from fastness.monitoring.explanation import Explanation, Share
+from fastness.monitoring.explain import parts
+from fastness.monitoring.explain.explanation import Explanation, Share
 from fastness.monitoring.window import Array, Window
 
 if TYPE_CHECKING:

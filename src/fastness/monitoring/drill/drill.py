@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fastness.core.errors import BadInput, GateRefused
-from fastness.monitoring.asking import Asking, post
+from fastness.monitoring.drill.asking import Asking, post
+from fastness.monitoring.drill.rehearsed import Item, happened, items_of, sent
+from fastness.monitoring.drill.scratch import STAND_IN, Receiver, Running, Say, Scratch
 from fastness.monitoring.policy import Policy
-from fastness.monitoring.rehearsed import Item, happened, items_of, sent
-from fastness.monitoring.scratch import STAND_IN, Receiver, Running, Say, Scratch
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.incidents import Incident
 from fastness.registry.watched import Watched

@@ -11,9 +11,9 @@ from PIL import Image
 from fastness.core.files import disk_errors, write_json, write_text
 from fastness.data.manifest import printable
 from fastness.evaluation import page, sheets
-from fastness.monitoring import plots
 from fastness.monitoring.drift.verdict import EMBEDDINGS, Verdict
-from fastness.monitoring.explanation import Cause, Explanation
+from fastness.monitoring.explain.explanation import Cause, Explanation
+from fastness.monitoring.report import plots
 from fastness.monitoring.window import Window
 
 Look = Callable[[int], Image.Image | str | None]
@@ -62,7 +62,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         told = {"verdict": verdict.to_dict(), "explanation": explanation and explanation.to_dict()}
         write_json(folder / "drift.json", {"title": title, **told})
-        room = "fastness.monitoring"
+        room = "fastness.monitoring.report"
         write_text(folder / "drift.md", page.render("drift.md.j2", room, **{**values, "plain": marked}))
         write_text(path, page.render("drift.html.j2", room, **values))
     return path

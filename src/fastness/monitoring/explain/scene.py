@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fastness.core.seeds import numpy_generator
 from fastness.evaluation.slices import described
-from fastness.monitoring import parts
-from fastness.monitoring.explanation import Driver
+from fastness.monitoring.explain import parts
+from fastness.monitoring.explain.explanation import Driver
 from fastness.monitoring.window import Floats, Window
 
 Array = npt.NDArray[Any]

@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from fastness.monitoring.sequential import Bet, Bounds, Rates
-from fastness.monitoring.terms import ERRORS, LATENCY, MEASURES, WRONG, Terms
+from fastness.monitoring.trial.sequential import Bet, Bounds, Rates
+from fastness.monitoring.trial.terms import ERRORS, LATENCY, MEASURES, WRONG, Terms
 from fastness.monitoring.window import Array
 
 State = Literal["running", "promote", "abort", "undecided"]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastness.core.conditions import missing
-from fastness.monitoring.explanation import Cause
-from fastness.monitoring.parts import Part
-from fastness.monitoring.scene import Scene
+from fastness.monitoring.explain.explanation import Cause
+from fastness.monitoring.explain.parts import Part
+from fastness.monitoring.explain.scene import Scene
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from fastness.core.errors import BadInput
-from fastness.monitoring import stored
-from fastness.monitoring.journal import Journal, moment_now
+from fastness.monitoring.kept import stored
+from fastness.monitoring.kept.journal import Journal, moment_now
 
 _FOREVER = 1e9  # seconds
 

@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from fastness.core.errors import BadInput
 from fastness.core.seeds import numpy_generator
-from fastness.monitoring import parts
-from fastness.monitoring.causes import Choice, all_moved, cause_of
 from fastness.monitoring.drift import EMBEDDINGS, Verdict, drifted
-from fastness.monitoring.explanation import Cause, Explanation, Past, Share, Signature
-from fastness.monitoring.information import gains, shuffled, together, told
-from fastness.monitoring.parts import Part
-from fastness.monitoring.scene import Scene, odds_of, told_by
+from fastness.monitoring.explain import parts
+from fastness.monitoring.explain.causes import Choice, all_moved, cause_of
+from fastness.monitoring.explain.explanation import Cause, Explanation, Past, Share, Signature
+from fastness.monitoring.explain.information import gains, shuffled, together, told
+from fastness.monitoring.explain.parts import Part
+from fastness.monitoring.explain.scene import Scene, odds_of, told_by
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.window import Window
 

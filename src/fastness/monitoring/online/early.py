@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from fastness.monitoring.online import Online, least
+from fastness.monitoring.online.online import Online, least
 from fastness.monitoring.sketch import Sketch
 from fastness.monitoring.window import Floats
 

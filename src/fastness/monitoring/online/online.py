@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fastness.core.errors import BadInput
 from fastness.core.seeds import numpy_generator
 from fastness.metrics.finite import must_be_finite
-from fastness.monitoring.run_length import Tails, calibrated
+from fastness.monitoring.online.run_length import Tails, calibrated
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]

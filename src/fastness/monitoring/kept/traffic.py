@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastness.monitoring.journal import SECONDS, Kept
+from fastness.monitoring.kept.windows import SECONDS, Kept
 from fastness.monitoring.window import Array, Window
 
 
@@ -21,7 +21,7 @@ class Traffic:
         version: that answered.
         start, end: when, in microseconds since 1970 (UTC).
         counts: see `Kept`.
-        latency: int64, requests by the time that they took; see `journal.SECONDS`.
+        latency: int64, requests by the time that they took; see `windows.SECONDS`.
         parts: the windows.
     """
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from fastness.core.seeds import numpy_generator
-from fastness.monitoring.rehearsed import Item
+from fastness.monitoring.drill.rehearsed import Item
 
 _TIMEOUT = 180.0  # seconds
 _PAUSE = 0.2  # seconds between two requests of a client: service and monitor are to keep up with them

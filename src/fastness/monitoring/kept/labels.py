@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path
-from fastness.monitoring.journal import folder_of, kept, moment_now
+from fastness.monitoring.kept.journal import moment_now
+from fastness.monitoring.kept.windows import folder_of, kept
 from fastness.monitoring.window import Array
 
 FOLDER = "labels"

@@ -1,0 +1,1 @@
+"""Why what comes is otherwise: which items are new, which clusters grew, which columns moved, named in words."""

@@ -1,0 +1,1 @@
+"""What drifted and why, as a page with pictures and as text."""
