@@ -18,6 +18,7 @@ from fastness.monitoring.drift import DRIFT, Verdict, drifted
 from fastness.monitoring.drift.family import adjusted, fused, normal_scores, permuted
 from fastness.monitoring.drift.pooled import Labels, Member, Pooled
 from fastness.monitoring.drift.spectral import RIDGES
+from fastness.monitoring.explain.parts import divided
 from fastness.monitoring.window import Window
 
 N, M, D = 30, 20, 5
@@ -362,6 +363,7 @@ def test_whatever_comes_there_is_a_p(
         ({"reference": window(5, 1)}, "reference: 5 items"),
         ({"window": window(30, 1, dim=3)}, "vectors of 3 numbers, the reference has 5"),
         ({"level": 0}, "level 0"),
+        ({"level": 1e-6}, "level 1e-06: must be 0.0001 at least"),
         ({"level": 0.9}, "level 0.9"),
         ({"tests": ["mmdd"]}, "did you mean 'mmd'"),
         ({"floors": {"meen": 1}}, "did you mean 'mean'"),
@@ -375,3 +377,38 @@ def test_what_cannot_be_judged_is_refused(change: dict[str, Any], said: str) -> 
         drifted(**{"reference": window(30, 0), "window": window(20, 1), **change})
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_items_of_one_vector_are_dealt_out_blindly() -> None:
+    """Else the real windows would be spread over folds more evenly than shuffled ones, and alarm by that."""
+    rng, alarms = np.random.default_rng(0), 0
+    kinds = vectors(8, 1)
+    for seed in range(60):
+        reference, new = (Window(kinds[rng.integers(8, size=60)], {}) for _ in range(2))
+        alarms += drifted(reference, new, level=0.05, tests=["classifier"], seed=seed, floors={"classifier": 0}).alarm
+    assert alarms <= stats.binom.ppf(0.999, 60, 0.05)
+
+
+def test_a_gap_is_a_value_and_not_one_of_the_rare() -> None:
+    rare = np.array([f"town {i}" for i in range(200)], object)
+    before = Window(vectors(200, 0), {"city": rare})
+    found = drifted(before, Window(vectors(200, 1), {"city": np.full(200, "", object)}), tests=["categories"])
+    assert found.alarm
+    towns = np.array(["", "", *["here"] * 198], object)  # two gaps alone are as rare as two towns, and one with them
+    assert len(np.unique(divided(towns))) == len(np.unique(divided(np.where(towns == "", "there", towns)))) == 2
+    assert len(np.unique(divided(np.array(["", "there", *["here"] * 198], object)))) == 2
+
+
+def test_a_column_of_numbers_is_one_also_where_somebody_wrote_a_word() -> None:
+    rng = np.random.default_rng(0)
+    stars = rng.integers(1, 6, 400).astype(np.float64)
+    texts = np.array([f"{x:.1f}" for x in rng.permutation(stars)], object)
+    texts[7] = "n/a"
+    found = drifted(Window(vectors(400, 0), {"stars": stars}), Window(vectors(400, 1), {"stars": texts}))
+    assert not found.alarm and any(f.what == "stars" and f.test == "numbers" for f in found.findings)
+
+
+def test_what_is_far_apart_has_a_p_like_all_else() -> None:
+    scores = np.concatenate([np.full((3, 1), 900.0), np.random.default_rng(0).normal(size=(3, 99))], 1)
+    found = fused(scores, [1.0, 1.0, 1.0])
+    assert np.isfinite(found).all() and found.argmax() == 0

@@ -229,3 +229,14 @@ def test_bad_input_is_named() -> None:
     short = Window(np.eye(12, dtype=np.float32))
     with pytest.raises(BadInput, match="length 24 and the new ones 12"):
         explain(items(rng, 50), short)
+
+
+def test_items_of_a_column_are_new_ones_whichever_way_it_moved() -> None:
+    """The largest part may be one of which the new items have less: then those without it tell."""
+    rng = np.random.default_rng(3)
+    before, new = items(rng, 600), items(rng, 120)
+    mixes = ([0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.3, 0.3, 0.2, 0.1])
+    for window, mix in zip((before, new), mixes, strict=True):
+        window.columns["kind"] = rng.choice(list("vwxyz"), len(window), p=mix).astype(object)
+    (cause,) = (c for c in explain(before, new, seed=3).causes if c.what.startswith("kind") or c.kind == "column")
+    assert cause.rows and not cause.gone and max(cause.rows) < len(new)

@@ -26,7 +26,7 @@ import fastness as fs
 from conftest import fork
 from fastness.data.frame import Frame, frame_of
 from fastness.features import fill
-from fastness.features.events import events_of
+from fastness.features.events import events_of, names_in
 from fastness.features.fill import add, backfill
 from fastness.features.moments import EARLIEST, LATEST, NEVER, moment, moments, span
 from fastness.features.spine import join
@@ -437,6 +437,8 @@ def test_what_is_finer_than_a_microsecond_never_looks_ahead(row, later):
         (["1767312000000"], "ms", ["2026-01-02"]),
         (["2026-01-02", "2026-01-02T02:00+02:00", "NA", " "], None, ["2026-01-02", "2026-01-02", None, None]),
         (["0.5", "-1"], None, ["1970-01-01 00:00:00.5", "1969-12-31 23:59:59"]),
+        (["1767312000", "NA"], None, ["2026-01-02", None]),
+        (["1.767312e+12", "n/a"], "ms", ["2026-01-02", None]),
     ],
 )
 def test_numbers_and_dates(texts, unit, true):
@@ -533,3 +535,21 @@ def test_a_table_needs_no_torch() -> None:
     names = ("", ".table", ".folder", ".postgres", ".spine", ".fill")
     code = f"import sys, {', '.join(f'fastness.features{n}' for n in names)}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_whole_numbers_that_became_floats_name_the_same_entities(table: str, tmp_path: Path) -> None:
+    with Features.open(table, create=True) as opened:
+        put(opened, "one", [("7", 0, "x"), ("12345678901", 0, "y")])
+    floats = pa.table({"who": pa.array([7.0, None, 12345678901.0], pa.float64()), "at": pa.array([DAY] * 3)})
+    found = join(table, floats, tmp_path / "out.parquet", entity="who", time="at", unit="us")
+    assert (found.place >= 0).tolist() == [True, False, True]
+    assert names_in(pa.array(["007", "1.5", None])).to_pylist() == ["007", "1.5", None]
+
+
+def test_an_age_that_is_too_old_is_no_gap(table: str) -> None:
+    with Features.open(table, create=True) as opened:
+        put(opened, "old", [("a", 0, "x")])
+        put(opened, "new", [("b", 9 * DAY, "y")])
+        with pytest.raises(BadInput, match="no vector yet"):
+            opened.join(["a", "b"], [10 * DAY] * 2, "new")
+        assert known(opened, ["a", "b"], [10 * DAY] * 2, version="new", max_age=2 * DAY)[0] == (None, None)

@@ -525,3 +525,80 @@ def test_the_verbs_list_and_add(tmp_path: Path, fastness: Callable[..., Ended]) 
     assert wrong.status == 2 and "say photos@production" in wrong.err
     Payloads(tmp_path / "payloads", 1).put(b"x")
     assert fastness("watch", "expire", "payloads").out == "0 items deleted\n"
+
+
+def test_what_no_column_can_hold_spoils_no_window(tmp_path: Path) -> None:
+    writer, clock = opened(tmp_path)
+    spoilt = vectors(2)
+    spoilt[1] = np.nan
+    writer.seen(spoilt, version="photos@1", metadata=[{"x": 10**400}, {"x": 1.0}])
+    writer.flush()
+    clock.at += 10 * SECOND
+    writer.seen(vectors(3), version="photos@1")
+    writer.close()
+    first, second = kept(tmp_path, *NAME)
+    assert first.window.columns["x"].tolist()[0].startswith("1000") and not first.window.vectors[1].any()
+    assert len(first.window) == 2 and len(second.window) == 3
+
+
+def test_a_window_that_cannot_be_written_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, clock = opened(tmp_path)
+    write = stored.write
+
+    def stumbling(path: Path, window: Window) -> None:
+        if "bad" in window.ids:
+            raise TypeError("no such column")
+        write(path, window)
+
+    monkeypatch.setattr(stored, "write", stumbling)
+    for name in ("bad", "good"):
+        writer.seen(vectors(1), version="photos@1", ids=[name])
+        clock.at += 10 * SECOND
+    with pytest.raises(Failure, match="left out"):
+        writer.flush()
+    writer.flush()
+    assert [w.window.ids for w in kept(tmp_path, *NAME)] == [["good"]]
+    writer.close()
+
+
+def test_names_that_are_too_many_are_passed_over(tmp_path: Path) -> None:
+    writer, _ = opened(tmp_path)
+    for i in range(200):
+        writer.seen(vectors(1), version="photos@1", metadata=[{"same": "x", f"order {i}": 1}])
+    writer.close()
+    (window,) = kept(tmp_path, *NAME)
+    assert len(window.window.columns) <= 64 and set(window.window.columns["same"]) == {"x"}
+
+
+def test_windows_by_number_wait_for_the_disk_and_lose_nothing(tmp_path: Path) -> None:
+    writer, _ = opened(tmp_path, cut=10, most=10_000)
+    for _ in range(500):
+        writer.seen(vectors(10), version="photos@1")
+    writer.close()
+    assert sum(w.counts["items"] for w in kept(tmp_path, *NAME)) == 5000
+
+
+def test_embeddings_of_the_future_are_refused(tmp_path: Path) -> None:
+    at = np.array([BEGAN, BEGAN * 1000])
+    np.savez(tmp_path / "theirs.npz", vectors=vectors(2), at=at)
+    with pytest.raises(BadInput, match="row 2: 'at' lies in the future"):
+        foreign.add(tmp_path / "watch", *NAME, tmp_path / "theirs.npz")
+
+
+def test_lists_of_different_lengths_are_no_vectors(tmp_path: Path) -> None:
+    lists = pa.array([[1.0, 0.0], [1.0, 0.0, 0.0, 0.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"vector": lists}), tmp_path / "theirs.parquet")
+    with pytest.raises(BadInput, match="row 2: 'vector' is to have a list of as many numbers"):
+        stored.read(tmp_path / "theirs.parquet")
+
+
+def test_what_a_killed_writer_left_of_payloads_goes_too(tmp_path: Path) -> None:
+    payloads = Payloads(tmp_path / "items", 3600)
+    assert (tmp_path / "items").stat().st_mode & 0o077 == 0
+    digest = payloads.put(b"picture")
+    payloads.flush()
+    left = tmp_path / "items" / digest[:2] / f".{digest[:40]}.x.tmp"
+    left.write_bytes(b"pict")
+    for path in (left, left.with_name(digest)):
+        os.utime(path, (0, 0))
+    assert expire(tmp_path / "items", 3600) == 2 and not left.exists()

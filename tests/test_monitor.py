@@ -10,16 +10,23 @@ import email
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fastness.core.errors import BadInput
+from fastness.monitoring.decide import decided
 from fastness.monitoring.kept.journal import Journal
+from fastness.monitoring.monitor import Monitor
+from fastness.monitoring.policy import Policy
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.controls import ABSTAIN, controls
+from fastness.registry.watched import Watched
 from watched import (
     REQUESTS,
+    SPEC,
     WHOLE,
     Mailbox,
     Receiver,
@@ -228,3 +235,105 @@ def test_a_real_alertmanager_tells_of_an_alarm_once(tmp_path: Path) -> None:
     if program is None:
         pytest.skip("no Alertmanager here; apt-get install prometheus-alertmanager (Debian's package)")
     assert alarms_told(tmp_path, program) == []
+
+
+def test_whoever_takes_abstention_out_of_the_policy_gets_answers_again(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    does = [{"do": "abstain", "name": "first"}, {"do": "abstain", "name": "second", "on": ["latency"]}]
+    signals = {"errors": {}, "latency": {"seconds": 5}}
+    with Registry(tmp_path / "registry") as registry:
+        settle(watching(registry, watch, write_policy(tmp_path / "policy.yaml", *does, signals=signals)))
+        journal = Journal(watch, "photos", "production", window=60)
+        for _ in range(REQUESTS):
+            journal.count("/v1/search", 200, 9.0, 1, version="photos@1")
+        journal.close()
+        settle(watching(registry, watch, write_policy(tmp_path / "policy.yaml", *does, signals=signals)))
+        less = watching(registry, watch, write_policy(tmp_path / "less.yaml", signals=signals))
+        incidents.close(registry, 1, "over")
+        settle(less)
+        assert ABSTAIN in controls(registry, "photos", "production")  # the other incident wants it, by another name
+        incidents.close(registry, 2, "over")
+        settle(less)
+        assert controls(registry, "photos", "production") == {}
+
+
+def test_a_damaged_window_is_told_once_and_the_others_are_judged(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    (home,) = (watch / "photos@production").iterdir()
+    (home / "1700000000000000-9.json").write_text("{")
+    lines: list[str] = []
+    with Registry(tmp_path / "registry") as registry:
+        looking = Monitor(registry, SPEC, watch, Policy.load(write_policy(tmp_path / "policy.yaml")), say=lines.append)
+        later = home / "9000000000000000-9.json"
+        later.write_text("{")
+        assert len(looking.look()) == 1 and looking.look() == []
+        assert sum(str(later) in line and "move it away" in line for line in lines) == 1
+        assert len(incidents.incidents(registry)) == 1
+
+
+def test_labels_that_come_once_a_day_open_and_close_an_incident(tmp_path: Path, watch: Path) -> None:
+    """Between two windows in which they are judged lie hundreds in which they are not."""
+    policy = Policy.model_validate({"signals": {"labels": {"drop": 0.1, "persist": "2 of 3"}, "errors": {}}})
+    with Registry(tmp_path / "registry") as registry:
+
+        def day(number: int, wrong: bool) -> None:
+            with registry.database.writing() as connection:
+                for window in range(70):
+                    at = 1_000 * number + window
+                    verdict = {"errors": {"alarm": False, "said": "none", "p": 1.0}}
+                    if window == 35:
+                        verdict["labels"] = {"alarm": wrong, "said": "so many were wrong", "p": 0.5}
+                    decided(
+                        connection,
+                        policy,
+                        Watched("photos", "production", [f"{at}"], "photos@1", at, at + 1, 9, verdict),
+                    )
+
+        for number, wrong in enumerate((True, True)):
+            assert incidents.incidents(registry) == []
+            day(number, wrong)
+        for number in range(2, 5):
+            assert incidents.incident(registry, 1).state == "open"
+            day(number, wrong=False)
+        assert incidents.incident(registry, 1).state == "closed"
+
+
+def test_a_window_of_a_clock_that_is_ahead_hides_nothing(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.0], begin=time.time_ns() // 1000 + 86_400_000_000)
+    with Registry(tmp_path / "registry") as registry:
+        looking = watching(registry, watch, write_policy(tmp_path / "policy.yaml"))
+        assert len(looking.look()) == 1
+        served(watch, [0.2])
+        assert len(looking.look()) == 1 and len(incidents.incidents(registry)) == 1
+
+
+def test_a_message_that_is_sent_on_elsewhere_is_not_told(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    with Receiver() as there, Receiver(moved=there.url) as hook, Registry(tmp_path / "registry") as registry:
+        does = {"do": "notify", "to": "webhook", "url": hook.url, "attempts": 1}
+        settle(watching(registry, watch, write_policy(tmp_path / "policy.yaml", does)))
+        (row,) = outbox.actions_of(registry, 1)
+        assert row.state == "failed" and "answered 302" in row.said and not there.got
+
+
+def test_an_address_that_is_not_set_is_told_at_once(tmp_path: Path, watch: Path) -> None:
+    does = {"do": "notify", "to": "webhook", "url": "$NOBODY_SETS_THIS/x"}
+    with Registry(tmp_path / "registry") as registry, pytest.raises(BadInput, match="NOBODY_SETS_THIS is not set"):
+        watching(registry, watch, write_policy(tmp_path / "policy.yaml", does))
+
+
+def test_a_training_that_goes_on_is_not_withdrawn(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    does = {"do": "notify", "to": "webhook", "url": "http://127.0.0.1:9"}
+    with Registry(tmp_path / "registry") as registry:
+        watching(registry, watch, write_policy(tmp_path / "policy.yaml", does)).look()
+        with registry.database.writing() as connection:
+            outbox.plan(connection, 1, "retrain", ends=False)
+            outbox.plan(connection, 1, "rollback", ends=False)
+        claims = [outbox.claimed(registry, "photos", "production", 60) for _ in range(2)]
+        (running,) = (claim for claim in claims if claim is not None and claim.action == "retrain")
+        with registry.database.writing() as connection:
+            outbox.settled(connection, running, "due", "goes on", due=2**60, counted=False)
+        incidents.close(registry, 1, "over")
+        states = {action.action: action.state for action in outbox.actions_of(registry, 1) if action.phase == "begin"}
+        assert states["retrain"] == "due" and states["rollback"] == "done"

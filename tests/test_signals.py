@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastness.core.errors import BadInput
 from fastness.monitoring.kept import labels
 from fastness.monitoring.kept.journal import Journal
 from fastness.monitoring.kept.traffic import Traffic, joined
@@ -235,3 +237,56 @@ def test_requests_are_judged_however_many_items_each_holds(tmp_path: Path) -> No
     journal.close()
     found = judged_by(Policy.model_validate({"signals": {"errors": {}}}), asked(tmp_path), print)
     assert found["errors"]["alarm"]
+
+
+def test_a_column_that_is_no_longer_sent_is_missing_and_hides_nothing(tmp_path: Path) -> None:
+    window = items(1, shift=2.0)
+    del window.columns["width"]
+    write(tmp_path, window)
+    drift = {"drift": {"slices": ["width < 0", "label"]}}
+    found = said(tmp_path, **drift, missing={"columns": ["width"]})
+    assert found["drift"]["alarm"] and "not judged: width < 0" in found["drift"]["said"]
+    assert list(found["drift"]["detail"]["not judged"]) == ["width < 0"]
+    assert found["missing"]["alarm"] and "missing width" in found["missing"]["said"]
+    assert not said(tmp_path, missing={})["missing"]["alarm"]
+
+
+def test_a_damaged_file_of_labels_silences_labels_alone(tmp_path: Path) -> None:
+    write(tmp_path, items(1, shift=2.0))
+    folder = tmp_path / "photos@production" / "labels"
+    folder.mkdir()
+    (folder / "9999999999999999-aa.parquet").write_bytes(b"PAR1 not")
+    lines: list[str] = []
+    found = judged_by(Policy.model_validate({"signals": EVERY}), asked(tmp_path), lines.append)
+    assert found["drift"]["alarm"] and "labels" not in found
+    assert len(lines) == 1 and "move it away" in lines[0] and lines[0].startswith("labels: cannot be judged")
+
+
+def test_what_is_enough_of_the_items_is_enough_of_their_sample(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "watch", "photos", "production", window=60, most=300, seed=1)
+    window = items(1, 900, shift=2.0)
+    journal.seen(window.vectors, version="photos@1", ids=window.ids)
+    journal.close()
+    with Registry(tmp_path / "registry") as registry:
+        policy = Policy.model_validate({"signals": {"drift": {}}, "least": 800})
+        monitor = Monitor(registry, "photos@production", tmp_path / "watch", policy)
+        monitor._references["photos@1"] = sketch()
+        (found,) = monitor.look()
+    assert found.items == 900 and found.verdict["drift"]["alarm"]
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        ({"drift": {"tests": ["men"]}}, "no test 'men'"),
+        ({"drift": {"floors": {"men": 1}}}, "no test 'men'"),
+        ({"drift": {"tests": []}}, "names none"),
+        ({"drift": {"level": 1e-6}}, "0.0001"),
+        ({"latency": {"seconds": 60}}, "50"),
+    ],
+)
+def test_a_policy_that_could_do_nothing_is_refused(tmp_path: Path, signals: dict[str, Any], said: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps({"signals": signals}))
+    with pytest.raises(BadInput, match=said):
+        Policy.load(path)

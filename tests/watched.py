@@ -212,9 +212,14 @@ def whole(registry: Registry, folder: Path) -> list[str]:
 
 
 class Receiver:
-    """A web server that keeps what is posted to it; so many of the first requests are answered 503."""
+    """A web server that keeps what is posted to it; so many of the first requests are answered 503.
 
-    def __init__(self, failing: int = 0) -> None:
+    Args:
+        failing: how many.
+        moved: where all requests are sent on to.
+    """
+
+    def __init__(self, failing: int = 0, moved: str = "") -> None:
         self.got: list[tuple[str, str, Any]] = []
         left = [failing]
         kept = self.got
@@ -223,6 +228,12 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 left[0] -= 1
+                if moved:
+                    self.send_response(302)
+                    self.send_header("Location", moved)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 if left[0] >= 0:
                     self.send_error(503)
                     return

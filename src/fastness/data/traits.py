@@ -14,19 +14,24 @@ OTHERS = "(others)"
 """Stands for a category's values that training did not list."""
 
 _POINTS = 64  # to a side of a picture
+_SEEN = 10_000  # characters of a text whose shares are counted
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def of_text(text: str) -> tuple[float, ...]:
-    """Return words, characters, the shares of letters that are capitals and foreign to ASCII, and that of digits."""
-    letters = [character for character in text if character.isalpha()]
-    of_letters, of_all = max(1, len(letters)), max(1, len(text))
+    """Return words, characters, the shares of letters that are capitals and foreign to ASCII, and that of digits.
+
+    Shares are of the first 10,000 characters.
+    """
+    start = text[:_SEEN]
+    letters = [character for character in start if character.isalpha()]
+    of_letters, of_all = max(1, len(letters)), max(1, len(start))
     return (
         len(text.split()),
         len(text),
         sum(letter.isupper() for letter in letters) / of_letters,
         sum(not letter.isascii() for letter in letters) / of_letters,
-        sum(character.isdigit() for character in text) / of_all,
+        sum(character.isdigit() for character in start) / of_all,
     )
 
 

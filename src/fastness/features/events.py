@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastness.features.moments import EARLIEST, LATEST, NEVER, shown
 
 Cells: TypeAlias = Any  # an Arrow array of texts; null where there is none
 Rows = npt.NDArray[np.int64]
+_NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE]\+?\d+)?$"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,18 @@ def texts(values: Sequence[str] | Cells) -> Cells:
         return pa.array(values, pa.large_string())
     except (pa.ArrowException, UnicodeEncodeError) as error:
         raise BadInput(f"entities are texts ({str(error).splitlines()[0][:100]})") from None
+
+
+def names_in(cells: Cells) -> Cells:
+    """Return what a column calls entities, trimmed; whole numbers that became floats beside a gap are whole again."""
+    found = texts(pc.utf8_trim_whitespace(cells))
+    said = pc.if_else(pc.equal(found, ""), None, found)
+    if not (pc.all(pc.match_substring_regex(said, _NUMBER)).as_py() and pc.any(pc.match_substring(said, ".")).as_py()):
+        return found
+    numbers = [None if text is None else Decimal(text) for text in said.to_pylist()]
+    if any(x is not None and x != x.to_integral_value() for x in numbers):
+        return found
+    return pa.array([None if x is None else str(int(x)) for x in numbers], pa.large_string())
 
 
 def joined(parts: Sequence[Events]) -> Events:

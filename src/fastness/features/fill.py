@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fastness.core.errors import BadInput
 from fastness.data.dataset import Dataset
 from fastness.data.frame import Frame
-from fastness.features.events import Events, Rows, events_of, once
+from fastness.features.events import Events, Rows, events_of, names_in, once
 from fastness.features.moments import NEVER, moment, moments
 from fastness.features.table import Encoding, Features
 
@@ -190,7 +190,7 @@ def _seen(bundle: Bundle, data: Any, source: dict[str, Any]) -> tuple[_Seen, int
     dataset = bundle.open(data, **source["columns"])
     manifest = dataset.manifest
     frame = Frame(dict(manifest.facts), manifest.names, source=manifest.source)
-    whose = pc.utf8_trim_whitespace(frame[source["entity"]])
+    whose = names_in(frame[source["entity"]])
     if source["at"] is None:
         when = moments(frame, source["time"], source["unit"], late=True)
     else:

@@ -23,7 +23,7 @@ EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_NUMBER, _COMPACT = r"^[+-]?\d+(\.\d*)?$", r"^(18|19|20|21)\d{6}$"
+_NUMBER, _COMPACT = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$", r"^(18|19|20|21)\d{6}$"
 _FINER = re.compile(r"\.\d{6}\d*[1-9]")
 _ZERO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _STEP = datetime.timedelta(microseconds=1)
@@ -47,7 +47,8 @@ def moments(frame: Frame, column: str, unit: str | None = None, *, late: bool = 
     cells = pc.utf8_trim_whitespace(frame[column])
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
-    cells = pc.if_else(pc.equal(cells, ""), None, cells)
+    absent = pa.array([text for text in pc.unique(cells).to_pylist() if is_missing(text)], cells.type)
+    cells = pc.if_else(pc.is_in(cells, absent), None, cells)
     numeric = pc.all(pc.match_substring_regex(cells, _NUMBER), min_count=1).as_py()
     if numeric and unit is None and pc.all(pc.match_substring_regex(cells, _COMPACT)).as_py():
         iso = pc.replace_substring_regex(cells, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path
 from fastness.data.frame import Frame, file_kind, frame_of, read_frame
+from fastness.features.events import names_in
 from fastness.features.moments import moments, span
 from fastness.features.table import Features, Joined
 
@@ -55,7 +55,7 @@ def join(
     if taken := [name for name in (called, f"{called}_time") if name in rows.column_names]:
         raise BadInput(f"{frame.source}: has a column '{taken[0]}' already; give the vector another name (--as)")
     oldest = None if max_age is None else span(max_age)
-    whose = pc.utf8_trim_whitespace(frame[entity])
+    whose = names_in(frame[entity])
     when = moments(frame, time, unit)
     with Features.open(address) as table:
         found = table.join(whose, when, version, max_age=oldest, partial=partial)

@@ -259,15 +259,17 @@ class Features(ABC):
         encoding = self.encoding(version)
         held, others = self.held(encoding, names), self.others(encoding, names)
         place = newest(held.events, names, moments)
-        behind = _behind(held.events, place, others, newest(others, names, moments))
+        newer = newest(others, names, moments)
+        for events, rows in ((held.events, place), (others, newer)):
+            if max_age is not None:
+                there = np.flatnonzero(rows >= 0)
+                rows[there[moments[there] - events.times[rows[there]] > max_age]] = -1
+        behind = _behind(held.events, place, others, newer)
         if behind and not partial:
             raise BadInput(
                 f"{self.address}: {encoding} has no vector yet of what {behind:,} rows would be given; run: fastness "
                 "features backfill, or take what there is (--partial)"
             )
-        if max_age is not None:
-            there = np.flatnonzero(place >= 0)
-            place[there[moments[there] - held.events.times[place[there]] > max_age]] = -1
         used, numbered = np.unique(place, return_inverse=True)
         none = int(len(used) > 0 and used[0] < 0)
         used = used[none:]

@@ -22,7 +22,7 @@ BY = "fastness monitor"
 """Who it is that writes into timelines and logs."""
 
 _HOUR = 3_600_000_000  # microseconds
-_BACK = 64  # windows that are looked back at least: some could not be judged, some are of other versions
+_BACK = 64  # windows that are looked back at least, of those in which a signal was judged: some are of other versions
 
 
 def decided(connection: sa.Connection, policy: Policy, found: Watched) -> list[Incident] | None:
@@ -38,11 +38,13 @@ def decided(connection: sa.Connection, policy: Policy, found: Watched) -> list[I
     """
     if not watched.entered(connection, found):
         return None
-    past = watched.newest(connection, found.name, found.alias, max(_BACK, 4 * policy.longest))
     known = incidents.still_open(connection, found.name, found.alias)
     fresh = []
     for signal, settings in policy.signals.named().items():
         own = known.get(signal)
+        if found.alarmed(signal) is None or (own is None and not found.alarmed(signal)):
+            continue
+        past = watched.newest(connection, found.name, found.alias, max(_BACK, 4 * policy.longest), signal)
         if found.alarmed(signal):
             lasting = persists(past, found.version, signal, settings.persist)
             was = own

@@ -14,15 +14,16 @@ from subprocess import Popen
 
 from fastness.core.errors import BadInput, FastnessError
 from fastness.monitoring.actions import ACTIONS, Doing, Outcome
+from fastness.monitoring.actions.notify import address
 from fastness.monitoring.decide import BY, decided
 from fastness.monitoring.explain.explanation import Past, Signature
 from fastness.monitoring.kept.traffic import Traffic
 from fastness.monitoring.kept.windows import Kept, kept
-from fastness.monitoring.policy import Policy
+from fastness.monitoring.policy import Abstain, Notify, Policy
 from fastness.monitoring.signals import Asked, judged_by
 from fastness.monitoring.sketch import FOLDER, Sketch
 from fastness.registry import Registry, incidents, outbox, watched
-from fastness.registry.outbox import AGAIN, DONE, DUE, FAILED, Action
+from fastness.registry.outbox import AGAIN, DONE, DUE, END, FAILED, Action
 from fastness.registry.says import checked_alias, checked_name, now
 from fastness.registry.watched import Watched
 
@@ -43,7 +44,7 @@ class Monitor:
         say: called with lines that tell what happens.
 
     Raises:
-        BadInput: the spec is none.
+        BadInput: the spec is none, or a URL of the policy names a variable that is not set.
     """
 
     def __init__(
@@ -62,8 +63,12 @@ class Monitor:
         checked_alias(self.alias)
         self.registry, self.watch, self.policy = registry, Path(watch), policy
         self.say = say or (lambda line: None)
+        for action in policy.actions:
+            if isinstance(action, Notify) and action.url is not None:
+                address(action.url)  # said now rather than at the first alarm
         self._references: dict[str, Sketch | None] = {}
         self._running: dict[str, Popen[bytes]] = {}
+        self._told: set[str] = set()
 
     def look(self) -> list[Watched]:
         """Judge every window that nobody has judged; return what was found, the oldest first."""
@@ -99,14 +104,23 @@ class Monitor:
             stop: ends it.
         """
         while True:
-            try:
-                for _ in self._looking():  # where many windows wait, what is due does not
-                    self.act()
-                self.act()
-            except FastnessError as error:  # a database or a disk that may come back, a file that is mended
-                self.say(f"cannot look: {error}")
+            for do in (self._look_and_act, self.act):  # what is due is done even where nobody can look
+                try:
+                    do()
+                except FastnessError as error:  # a database or a disk that may come back
+                    self._tell(f"cannot {'look' if do != self.act else 'act'}: {error}")
             if stop.wait(every):
                 return
+
+    def _look_and_act(self) -> None:
+        for _ in self._looking():  # where many windows wait, what is due does not
+            self.act()
+
+    def _tell(self, line: str) -> None:
+        """Say something that may be found again at each look, but once."""
+        if line not in self._told:
+            self._told.add(line)
+            self.say(line)
 
     # -- windows ----------------------------------------------------------------------------------------------------
 
@@ -115,10 +129,11 @@ class Monitor:
 
         Windows of several processes that ended at the same time belong together.
         """
-        since = watched.judged_until(self.registry, self.name, self.alias) - _LATE
+        since = self._judged_until() - _LATE
         done = watched.judged(self.registry, self.name, self.alias, since)
         waiting: dict[str, list[Kept]] = {}
-        for window in kept(self.watch, self.name, self.alias, max(since, 0)):
+        damaged = lambda error: self._tell(str(error))  # noqa: E731
+        for window in kept(self.watch, self.name, self.alias, max(since, 0), damaged):
             if window.id in done:
                 continue
             together = waiting.setdefault(window.version, [])
@@ -135,16 +150,18 @@ class Monitor:
         traffic = Traffic.of(windows)
         seed = int.from_bytes(hashlib.sha256(windows[-1].id.encode()).digest()[:4], "big")
         version = traffic.version
-        before = watched.judged_until(self.registry, self.name, self.alias)
+        items = int(traffic.counts.get("items", 0))
+        # Of many items only a sample is kept: what would be enough of the items is enough of them.
+        least = min(self.policy.least, max(1, len(traffic.window))) if items >= self.policy.least else self.policy.least
         about = Asked(
             traffic,
             self.watch,
             self.name,
             self.alias,
-            before,
+            self._judged_until(),
             lambda: self._reference(version),
             None,
-            self.policy.least,
+            least,
             seed,
             self._past,
         )
@@ -156,9 +173,13 @@ class Monitor:
             version,
             traffic.start,
             traffic.end,
-            int(traffic.counts.get("items", 0)),
+            items,
             verdict,
         )
+
+    def _judged_until(self) -> int:
+        """Return the end of the last window that was judged; one of a clock that is ahead hides nothing."""
+        return min(watched.judged_until(self.registry, self.name, self.alias), now())
 
     def _reference(self, version: str) -> Sketch | None:
         """Return the reference of a version, ``None`` if it has none."""
@@ -186,6 +207,8 @@ class Monitor:
 
     def _outcome(self, action: Action) -> Outcome:
         settings = self.policy.action(action.action)
+        if settings is None and action.phase == END and action.action.partition("/")[0] == "abstain":
+            settings = Abstain(do="abstain")  # whoever took it out of the policy wants answers again
         if settings is None:
             return Outcome("failed", f"the policy has no {action.action} any more")
         about = incidents.incident(self.registry, action.incident)
@@ -196,6 +219,8 @@ class Monitor:
             return Outcome("failed", str(error))
         except FastnessError as error:
             found = Outcome("retry", str(error))
+        except Exception as error:  # noqa: BLE001 - one action that stumbles is not to stop all the others
+            return Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         if found.state == "retry" and action.attempts >= settings.attempts:
             return Outcome("failed", f"given up after {action.attempts} attempts: {found.said}", found.detail)
         if found.state == "retry":

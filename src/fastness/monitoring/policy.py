@@ -48,15 +48,26 @@ class Drift(Signal):
     """Whether the embeddings, and what is known of the items, are still those of the version's reference sketch.
 
     Attributes:
+        level: 0.0001 at least: it takes 20 permutations to the level. Whoever wants fewer false alarms has ``persist``.
         tests: names of tests; default: all.
         slices: conditions (``vendor == 'x'``), each judged too.
         floors: by test the smallest effect that counts, in its own unit.
     """
 
-    level: float = Field(0.01, gt=0, lt=0.5)
+    level: float = Field(0.01, ge=1e-4, lt=0.5)
     tests: list[str] | None = None
     slices: list[str] = []
     floors: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> Drift:
+        from fastness.monitoring.drift.pooled import DRIFT
+
+        if unknown := [name for name in (*(self.tests or ()), *self.floors) if name not in [*DRIFT]]:
+            raise ValueError(f"no test '{unknown[0]}'; there are {', '.join(DRIFT)}")
+        if self.tests == []:
+            raise ValueError("tests: names none; leave it out for all")
+        return self
 
 
 class Rate(Signal):
@@ -79,6 +90,16 @@ class Usual(Signal):
     more: float = Field(0.0, ge=0, lt=1)
 
 
+class Missing(Usual):
+    """Whether more is missing of what is known of items.
+
+    Attributes:
+        columns: that must be there: an item has nothing in one that is not there at all.
+    """
+
+    columns: list[str] = []
+
+
 class Outliers(Usual):
     """Whether more items than usual are like nothing that the head was fitted on.
 
@@ -97,7 +118,7 @@ class Latency(Signal):
         ceiling: the share of requests that may be.
     """
 
-    seconds: float = Field(1.0, gt=0)
+    seconds: float = Field(1.0, gt=0, le=50)
     ceiling: float = Field(0.05, ge=0, lt=1)
 
 
@@ -155,7 +176,7 @@ class Signals(_Section):
     undecodable: Rate | None = None
     outliers: Outliers | None = None
     abstained: Usual | None = None
-    missing: Usual | None = None
+    missing: Missing | None = None
     collapse: Collapse | None = None
     estimate: Accuracy | None = None
     labels: Labels | None = None
@@ -200,7 +221,7 @@ class _Action(_Section):
     """
 
     name: str = Field("", pattern=r"[a-z0-9._-]{0,32}", max_length=32)
-    on: list[str] | None = None
+    on: list[str] | None = Field(None, min_length=1)
     after: Persistence = (1, 1)
     cooldown: float = Field(0, ge=0)
     budget: Budget | None = None

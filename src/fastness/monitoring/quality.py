@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,16 +106,21 @@ def abstained(reference: Window, window: Window, *, level: float = 0.95) -> Rate
     return against_counts("items without an answer", *now, before, level=level)
 
 
-def missing(reference: Window, window: Window, *, level: float = 0.95) -> list[Rate]:
+def missing(reference: Window, window: Window, *, level: float = 0.95, columns: Sequence[str] = ()) -> list[Rate]:
     """Return how many cells of each column that both have are missing, the least likely first.
+
+    Args:
+        columns: that count as missing of every item where one side has none of it.
 
     Cells of one item go missing together, so each column is tested alone and the p values are corrected for their
     number (Holm 1979).
     """
-    names = [name for name in window.columns if name in reference.columns]
+    names = dict.fromkeys([*(name for name in window.columns if name in reference.columns), *columns])
     found = []
     for name in names:
-        now, before = (_missing(side.columns[name]) for side in (window, reference))
+        now, before = (
+            _missing(side.columns[name]) if name in side.columns else len(side) for side in (window, reference)
+        )
         rate = against_counts(f"missing {name}", now, len(window), (before, len(reference)), level=level)
         found.append(rate)
     corrected = holm([rate.p for rate in found]) if found else ()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastness.core.errors import BadInput
+from fastness.core.errors import BadInput, Failure
 from fastness.core.registry import Registry as Names
+from fastness.evaluation.slices import asked as named
 from fastness.evaluation.slices import where
 from fastness.monitoring.explain.parts import as_known, pooled
 from fastness.monitoring.kept.traffic import Traffic
@@ -99,6 +100,11 @@ def judged_by(policy: Policy, asked: Asked, say: Callable[[str], None]) -> dict[
         except BadInput as error:
             say(f"{name}: cannot be judged: {error}")
             continue
+        except Failure:
+            raise  # a disk that may come back: the window is judged later
+        except Exception as error:  # noqa: BLE001 - one signal that stumbles is not to blind all the others
+            say(f"{name}: cannot be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            continue
         if said is not None:
             found[name] = said.to_dict()
     return found
@@ -113,12 +119,13 @@ def drift(asked: Asked) -> Reading | None:
     reference, window, settings = asked.sketch(), asked.traffic.window, asked.settings
     if reference is None or len(window) < asked.least:
         return None
+    slices, without = _there(settings.slices, reference.window, window)
     verdict = drifted(
         reference.window,
         window,
         level=settings.level,
         tests=settings.tests,
-        slices=settings.slices,
+        slices=slices,
         seed=asked.seed,
         floors=settings.floors,
     )
@@ -128,7 +135,21 @@ def drift(asked: Asked) -> Reading | None:
     if verdict.alarm:
         explained = explain(*_concerned(verdict, reference, window), verdict, asked.past(), seed=asked.seed)
         said, detail["explanation"] = f"{said}; {explained.said}", explained.to_dict()
+    if without:
+        said, detail["not judged"] = f"{said}; not judged: {', '.join(without)}", without
     return Reading(verdict.alarm, said, verdict.findings[0].p, detail)
+
+
+def _there(slices: Sequence[str], reference: Window, window: Window) -> tuple[list[str], dict[str, str]]:
+    """Return the slices that can be judged, and why the others cannot: clients may stop to say what they said."""
+    known, found, without = as_known(pooled(reference, window)), [], {}
+    for name in slices:
+        try:
+            named([name], known)
+            found.append(name)
+        except BadInput as error:
+            without[name] = str(error)
+    return found, without
 
 
 def _concerned(verdict: Verdict, reference: Sketch, window: Window) -> tuple[Sketch, Window]:
@@ -217,7 +238,9 @@ def missing(asked: Asked) -> Reading | None:
     from fastness.monitoring import quality
 
     reference = asked.sketch()
-    return None if reference is None else _usual(asked, quality.missing(reference.window, asked.traffic.window))
+    if reference is None:
+        return None
+    return _usual(asked, quality.missing(reference.window, asked.traffic.window, columns=asked.settings.columns))
 
 
 def _usual(asked: Asked, rates: Sequence[Rate | None]) -> Reading | None:

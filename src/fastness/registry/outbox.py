@@ -122,11 +122,12 @@ def times(connection: sa.Connection, name: str, alias: str, action: str) -> list
     return [int(at) for at in connection.execute(wanted.order_by(table.c.begun.desc())).scalars()]
 
 
-def elsewhere(connection: sa.Connection, name: str, alias: str, action: str, incident: int) -> bool:
-    """Whether an action was begun about another incident of an alias that is not closed."""
+def elsewhere(connection: sa.Connection, name: str, alias: str, do: str, incident: int) -> bool:
+    """Whether an action of a kind, whatever its name, was begun about another incident of an alias that is open."""
     wanted = sa.select(table.c.id).join(incidents, incidents.c.id == table.c.incident)
     wanted = wanted.where(incidents.c.name == name, incidents.c.alias == alias, incidents.c.closed.is_(None))
-    wanted = wanted.where(table.c.action == action, incidents.c.id != incident)
+    same = sa.or_(table.c.action == do, table.c.action.startswith(f"{do}/", autoescape=True))
+    wanted = wanted.where(same, incidents.c.id != incident)
     return connection.execute(wanted.limit(1)).first() is not None
 
 
@@ -177,7 +178,7 @@ def ended(connection: sa.Connection, incident: int) -> None:
     begun = planned(connection, incident)
     for action in begun:
         first = action.ends and action.phase == BEGIN
-        if action.state == DUE and not first and action.attempts == 0:
+        if action.state == DUE and not first and action.claims == 0:
             gone = {"state": DONE, "done": now(), "said": "withdrawn: the incident was closed before"}
             connection.execute(table.update().where(table.c.id == action.id).values(**gone))
     for name in dict.fromkeys(action.action for action in begun if action.ends):

@@ -78,9 +78,11 @@ def entered(connection: sa.Connection, found: Watched) -> bool:
     return True
 
 
-def newest(connection: sa.Connection, name: str, alias: str, limit: int) -> list[Watched]:
-    """Return what `history` returns, as a connection sees it."""
+def newest(connection: sa.Connection, name: str, alias: str, limit: int, signal: str | None = None) -> list[Watched]:
+    """Return what `history` returns, as a connection sees it; of a signal only where it was judged."""
     wanted = sa.select(table).where(table.c.name == name, table.c.alias == alias, table.c.verdict.is_not(None))
+    if signal is not None:
+        wanted = wanted.where(table.c.verdict[(signal, "alarm")].as_string().is_not(None))
     rows = connection.execute(wanted.order_by(table.c.end.desc(), table.c.id.desc()).limit(limit)).all()
     together: dict[str, list[str]] = {row.window: [] for row in rows}
     same = (table.c.name == name, table.c.alias == alias, table.c.judged_with.in_(list(together)))

@@ -105,6 +105,7 @@ class Running:
         awaited: items whose labels may come; ``None``: nobody could tell.
         decided: what was decided last.
         over: whether nothing is asked of the candidate any more.
+        owed: the decision that aliases are still to be moved by.
     """
 
     def __init__(self, spec: str, production: Release, candidate: Release, testing: Candidacy) -> None:
@@ -119,6 +120,7 @@ class Running:
         self.awaited = Awaited() if WRONG in self.trial.measures else None
         self.decided: Decision | None = None
         self.over = False
+        self.owed: Decision | None = None
 
     def of(self, production: Release, candidate: Release) -> bool:
         """Whether it is a trial of these."""
@@ -214,6 +216,8 @@ class Router:
                 self.now = await asyncio.to_thread(Running, spec, production, candidate, self._testing)
                 await asyncio.to_thread(self._new_labels)  # those are of what was asked before
             self._telemetry.log("trial", candidate=candidate.version, production=production.version)
+        elif self.now.owed is not None:
+            await self._settle(self.now)
         elif not self.now.over:
             await self._judged(self.now)
             await asyncio.to_thread(self.now.keep)
@@ -293,7 +297,8 @@ class Router:
         job.add_done_callback(self._under_way.discard)
         if self._testing.shadow or (asked.request.scope["path"] == _OWN_SPACE and not running.same_space):
             return response
-        await asyncio.wait({task}, timeout=min(max(_PATIENCE, _TIMES * seconds), asked.timeout / 4))
+        left = max(0.0, asked.timeout - seconds)  # about so long the client waits yet
+        await asyncio.wait({task}, timeout=min(max(_PATIENCE, _TIMES * seconds), asked.timeout / 4, left / 2))
         if not task.done() or task.cancelled() or (after := task.result()).response is None:
             return response
         asked.release, asked.items = after.release, other.items
@@ -358,11 +363,21 @@ class Router:
         told = {"candidate": running.candidate.version, "state": decision.state, "why": decision.why}
         self._telemetry.log("decided", **told, pairs=decision.pairs)
         if running.over and not self._testing.shadow:
-            try:
-                await asyncio.to_thread(self._apply, running, decision)
-            except FastnessError as error:  # somebody else has moved an alias: what they want holds
-                self._telemetry.log("not applied", **told, error=str(error))
+            running.owed = decision
+            await self._settle(running)
         await asyncio.to_thread(running.keep)
+
+    async def _settle(self, running: Running) -> None:
+        """Move the aliases as was decided; what cannot be moved now is tried at the next look.
+
+        Where somebody else has moved one meanwhile, what they want holds: then this trial is over.
+        """
+        assert running.owed is not None
+        try:
+            await asyncio.to_thread(self._apply, running, running.owed)
+            running.owed = None
+        except FastnessError as error:
+            self._telemetry.log("not applied", candidate=running.candidate.version, error=str(error))
 
     def _apply(self, running: Running, decision: Decision) -> None:
         """Move the aliases; the log of production's says why, with all figures, also why one was not let in."""

@@ -21,8 +21,9 @@ PICTURE = "data:image/"
 RESERVED = ("label", "confidence", "novelty", "abstained", "right", "truth", "route", "side", "payload")
 """Columns that metadata may not be called: what is found out of an item stands there."""
 
+_Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Name = Annotated[str, Field(max_length=200)]
-_Said = Annotated[str, Field(max_length=200)] | bool | int | Annotated[float, Field(allow_inf_nan=False)] | None
+_Said = Annotated[str, Field(max_length=200)] | bool | _Int | Annotated[float, Field(allow_inf_nan=False)] | None
 _Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], _Said], Field(max_length=16)]
 Body = TypeVar("Body", bound="Wanted")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from fastness.core.errors import BadInput
 from fastness.data import traits
@@ -162,10 +162,12 @@ class Watch:
             return
         self._look(now)
         began = time.monotonic()  # what looks takes long only once
-        self._journal.flush()
-        self._next = began + min(_REST * (time.monotonic() - began), _LONGEST_REST)
-        if self._payloads is not None:
-            self._payloads.flush()
+        try:
+            self._journal.flush()
+        finally:
+            self._next = began + min(_REST * (time.monotonic() - began), _LONGEST_REST)
+            if self._payloads is not None:
+                self._payloads.flush()
 
     def _look(self, now: float) -> None:
         """End windows early where what comes has changed, so that they are judged at once."""
@@ -177,9 +179,11 @@ class Watch:
 
     def close(self) -> None:
         """Write everything."""
-        self._journal.close()
-        if self._payloads is not None:
-            self._payloads.flush()
+        try:
+            self._journal.close()
+        finally:
+            if self._payloads is not None:
+                self._payloads.flush()
 
     def _centroids(self, version: str) -> Floats | None:
         sketch = self._sketches.get(version)
@@ -212,7 +216,7 @@ def _by_name(names: Sequence[str], rows: Sequence[tuple[float, ...]]) -> dict[st
 def _content(item: Item) -> bytes:
     """Return the bytes of an item that was embedded."""
     if not isinstance(item, str):
-        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+        return json.dumps(item, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
     if item[:11].lower() == "data:image/":
         return base64.b64decode(item.partition(",")[2])
     return item.encode()

@@ -16,7 +16,7 @@ def abstain(doing: Doing) -> Outcome:
 
     def change(connection: sa.Connection) -> None:
         over = action.phase == END
-        if over and elsewhere(connection, about.name, about.alias, action.action, about.id):
+        if over and elsewhere(connection, about.name, about.alias, ABSTAIN, about.id):
             return
         value = None if over else doing.why
         controlled(connection, about.name, about.alias, ABSTAIN, value, doing.by)

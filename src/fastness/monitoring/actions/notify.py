@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import smtplib
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from fastness.registry.says import moment, now
 PASSWORD = "FASTNESS_SMTP_PASSWORD"
 """Environment variable: the password of the mail server's user."""
 
+_VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 _DAY, _HOUR = 86_400, 3_600  # seconds
 _SECOND = 1_000_000  # microseconds
 
@@ -43,7 +45,19 @@ def _reason(error: Exception) -> str:
     """Return what went wrong, in a line."""
     if isinstance(error, urllib.error.HTTPError):
         return f"answered {error.code} {' '.join(error.read(300).decode('utf-8', 'replace').split())}"
+    if isinstance(error, http.client.InvalidURL):  # it says the address, which is not to be kept
+        return "the url is no address"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: what was posted would be asked for there, and be told to nobody."""
+
+    def redirect_request(self, *given: Any) -> None:
+        """Return nothing, so that the answer counts as an error."""
+
+
+_STRAIGHT = urllib.request.build_opener(_Straight)
 
 
 def _identity(doing: Doing) -> str:
@@ -77,7 +91,7 @@ def _alert(doing: Doing) -> str:
         "startsAt": _rfc3339(about.opened),
         "endsAt": _rfc3339(ends),
     }
-    _posted(f"{_address(settings.url).rstrip('/')}/api/v2/alerts", [alert], doing)
+    _posted(f"{address(settings.url).rstrip('/')}/api/v2/alerts", [alert], doing)
     return "Alertmanager"
 
 
@@ -93,13 +107,19 @@ def _post(doing: Doing) -> str:
     about = doing.incident
     figures = {name: getattr(about, name) for name in ("id", "name", "alias", "kind", "version", "times", "title")}
     figures |= {"state": about.state, "opened": moment(about.opened), "seen": moment(about.seen)}
-    _posted(_address(doing.settings.url), {"text": _said(doing), "incident": figures}, doing)
+    _posted(address(doing.settings.url), {"text": _said(doing), "incident": figures}, doing)
     return "the webhook"
 
 
-def _address(url: str) -> str:
-    """Return a URL with environment variables in their places."""
+def address(url: str) -> str:
+    """Return a URL with environment variables in their places.
+
+    Raises:
+        BadInput: it is no address then, or a variable is not set.
+    """
     found = os.path.expandvars(url)
+    if unset := [name for name in _VARIABLE.findall(url) if name.strip("{}") not in os.environ]:
+        raise BadInput(f"url: the environment variable {unset[0].strip('{}')} is not set; set it, or write the address")
     if not found.startswith(("http://", "https://")):
         raise BadInput("url: is no http:// or https:// address, once its environment variables are in place")
     return found
@@ -108,7 +128,7 @@ def _address(url: str) -> str:
 def _posted(url: str, value: Any, doing: Doing) -> None:
     headers = {"Content-Type": "application/json", "Idempotency-Key": _identity(doing), "User-Agent": "fastness"}
     request = urllib.request.Request(url, json.dumps(value).encode(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=doing.settings.timeout) as answer:
+    with _STRAIGHT.open(request, timeout=doing.settings.timeout) as answer:
         answer.read(1)
 
 

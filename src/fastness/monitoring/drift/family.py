@@ -58,8 +58,11 @@ def fused(scores: Numbers, weights: Sequence[float]) -> Numbers:
 
     The logarithm of a mean of exponentials, as Biggs, Schrab and Gretton 2023 (arXiv 2306.08777) fuse kernels.
     """
+    from scipy.special import logsumexp
+
     if len(scores) > 1:
-        scores = normal_scores(np.log(np.asarray(weights) @ np.exp(_SHARPNESS * scores)))[None]
+        parts = np.asarray(weights)[:, None]
+        scores = normal_scores(logsumexp(_SHARPNESS * scores, axis=0, b=parts))[None]  # exp alone has no room at 500
     found: Numbers = scores[0]
     return found
 

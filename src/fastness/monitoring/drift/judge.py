@@ -16,6 +16,7 @@ from fastness.monitoring.explain.parts import as_known, pooled
 from fastness.monitoring.window import Window
 
 LEAST = 10  # items of a window
+LOWEST = 1e-4  # level
 _RESOLUTION = 20  # permutations that may be as extreme as what is found at the level
 
 
@@ -40,7 +41,7 @@ def drifted(
     be shown with some thousand items: with fewer they withhold next to nothing.
 
     Args:
-        level: in (0, 0.5].
+        level: in [0.0001, 0.5]: permutations are 20 to the level.
         tests: names of `DRIFT`; default: all usual ones.
         slices: conditions (``vendor == 'x'``), or columns, of which each value is a slice.
         floors: by test the smallest effect that counts, in its unit.
@@ -48,8 +49,8 @@ def drifted(
     Raises:
         BadInput: too few items, other vectors than the reference's, nothing to compare, or an unknown name.
     """
-    if not 0 < level <= 0.5:
-        raise BadInput(f"level {level}: must be above 0 and at most 0.5")
+    if not LOWEST <= level <= 0.5:
+        raise BadInput(f"level {level:g}: must be {LOWEST:g} at least, and at most 0.5")
     compared = _pooled(reference, window, slices, seed)
     found = _members(compared, tests)
     wanted = dict(floors or {})

@@ -53,13 +53,15 @@ class Pooled:
         """Return the items in an order ``[N]`` that looks random, and depends on their vectors alone.
 
         So it is the same whichever items are called the reference, as a permutation test wants it of all that is drawn.
+        Items of one vector follow each other in an order that is drawn, not in that of the windows.
         """
         bits = np.ascontiguousarray(self.vectors).view(np.uint32)
         factors = numpy_generator(self.seed, "drawn").integers(0, 2**63, bits.shape[1], np.uint64) * 2 + 1
         keys = np.zeros(len(bits), np.uint64)
         for column, factor in zip(bits.T, factors, strict=True):
             keys += column * factor  # wraps round, as multiplicative hashing wants it
-        return np.argsort(keys >> np.uint64(16), kind="stable").astype(np.int64)
+        lots = numpy_generator(self.seed, "ties").permutation(len(bits))
+        return lots[np.argsort(keys[lots] >> np.uint64(16), kind="stable")].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,11 @@ def _column_moved(scene: Scene, one: Choice, odds: Numbers, effect: float) -> Ca
     else:
         before, after = float(one.part.mask[~scene.new].mean()), float(one.part.mask[scene.new].mean())
         said = f"the mix of {name} changed, most {one.part.what}: {before:.1%} before, {after:.1%} now"
-    rows = scene.positions(one.part.mask, odds, after >= before)
-    return Cause(
-        "column", name, before, after, effect, one.p, f"{said}; it explains {effect:.0%} of what differs", rows
-    )
+    mask = one.part.mask
+    grew = mask[scene.new].mean() >= mask[~scene.new].mean()
+    rows = scene.positions(mask if grew else ~mask, odds, True)
+    said += f"; it explains {effect:.0%} of what differs"
+    return Cause("column", name, before, after, effect, one.p, said, rows)
 
 
 def all_moved(scene: Scene, odds: Numbers, effect: float, p: float) -> Cause:

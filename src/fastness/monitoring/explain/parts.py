@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastness.core.conditions import missing
 from fastness.core.errors import BadInput
+from fastness.data.values import number
 from fastness.evaluation.slices import named, said, where
 from fastness.monitoring.window import Floats, Window
 
@@ -65,15 +66,17 @@ def as_known(columns: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def divided(values: Array) -> Ints:
-    """Return the bin of each value ``[N]``, from 0: tenths of numbers, values of texts; missing ones are another."""
+    """Return the bin of each value ``[N]``, from 0: tenths of numbers, values of texts, rare ones in one together.
+
+    What is missing is a bin of its own, unless it is rare among texts.
+    """
     gone = missing(values)
     if values.dtype.kind == "f":
         there = values[~gone]
         cuts = np.unique(np.quantile(there, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(there) else np.zeros(0)
         return np.where(gone, 0, 1 + np.searchsorted(cuts, np.where(gone, 0, values), side="right")).astype(np.int64)
-    return np.unique(np.where(np.isin(values, _often(values)), values, _OTHERS), return_inverse=True)[1].astype(
-        np.int64
-    )
+    own = np.isin(values, _often(values)) | (gone & (gone.sum() >= _smallest(len(values))))
+    return np.unique(np.where(own, values, _OTHERS), return_inverse=True)[1].astype(np.int64)
 
 
 def of_columns(columns: Mapping[str, Array], expressions: Sequence[str] = ()) -> list[Part]:
@@ -174,9 +177,24 @@ def _smallest(n: int) -> float:
 
 
 def _joined(first: Array, second: Array) -> Array:
-    if first.dtype.kind == second.dtype.kind == "f":
-        return np.concatenate([first, second])
+    kinds = first.dtype.kind, second.dtype.kind
+    if "f" in kinds:  # a column of numbers in which one side has some «unknown» is still one of numbers
+        numbers = [found for side in (first, second) if (found := _numbers(side)) is not None]
+        if len(numbers) == 2:
+            return np.concatenate(numbers)
     return np.concatenate([_texts(first), _texts(second)])
+
+
+def _numbers(values: Array) -> Array | None:
+    """Return texts as numbers, NaN where one is none; ``None`` if most of those that are there are none."""
+    if values.dtype.kind == "f":
+        return values
+    there = values[values != ""]
+    found = {text: number(str(text)) for text in np.unique(there.astype(np.str_))}
+    known = sum(found[text] is not None for text in there)
+    if known * 2 < len(there):
+        return None
+    return np.array([np.nan if (x := found.get(str(text))) is None else x for text in values], np.float64)
 
 
 def _texts(values: Array) -> Array:

@@ -11,6 +11,7 @@ from fastness.monitoring.kept import stored
 from fastness.monitoring.kept.journal import Journal, moment_now
 
 _FOREVER = 1e9  # seconds
+_AHEAD = 86_400_000_000  # microseconds that a clock may be ahead
 
 
 def add(
@@ -44,6 +45,9 @@ def add(
     at = items.at if len(items.at) else np.full(len(items), moment_now())
     if not len(items):
         raise BadInput(f"{file}: has no items")
+    if at.max() > moment_now() + _AHEAD:
+        row = int(at.argmax()) + 1
+        raise BadInput(f"{file}, row {row}: 'at' lies in the future; give microseconds since 1970, or a timestamp")
     clock = [int(at.min())]
     journal = Journal(folder, name, alias, window=window, most=most, keep=_FOREVER, seed=seed, clock=lambda: clock[0])
     order = np.argsort(at, kind="stable")

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastness.core.errors import BadInput
+from fastness.core.errors import BadInput, Failure
 from fastness.core.files import disk_errors, write_json
 from fastness.monitoring.kept import stored
 from fastness.monitoring.kept.reservoir import Reservoir
@@ -33,6 +33,7 @@ from fastness.monitoring.window import Array, Floats, Window
 _PENDING = 16_384  # items that are in no sum and no cluster yet
 _UNWRITTEN = 24  # windows that wait for room on the disk
 _QUICK, _QUICKLY = 500, 3  # items of the windows that follow an early end, and how many of them are so short
+_NAMES = 64  # that clients may give what they know of a window's items
 _PLAIN = re.compile(r"[^A-Za-z0-9.-]+")
 Known = Mapping[str, Sequence[Any] | Array]
 Facts = Callable[[Sequence[int]], Known]
@@ -129,16 +130,18 @@ class Journal:
             places = [position for position, _ in taken]
             told = facts(places) if facts is not None and places else {}
             for row, (position, place) in enumerate(taken):
-                known: dict[str, Any] = dict(metadata[position]) if metadata else {}
+                known: dict[str, Any] = window.known(metadata[position]) if metadata else {}
                 known |= {name: values[position] for name, values in columns.items()}
                 known |= {name: values[row] for name, values in told.items()}
-                vector, name = vectors[position].astype(np.float16), ids[position] if ids else ""
+                vector = np.where(np.isfinite(vectors[position]), vectors[position], 0).astype(np.float16)
+                name = ids[position] if ids else ""
                 asked = now if at is None else int(at[position])
                 window.put(place, (vector, name, asked, known | ({"route": route} if route else {})))
             window.add(vectors, columns)
             if window.waiting > _PENDING:  # they are not to fill the memory
                 window.counted(*_sums(window.take(), self._centroids(version)))
-            if window.cut and window.reservoir.passed >= window.cut:
+            room = len(self._over) < _UNWRITTEN // 2
+            if window.cut and window.reservoir.passed >= window.cut and room:
                 self._close((version, index), now)
 
     def count(
@@ -200,18 +203,26 @@ class Journal:
                     self._close(key, self._open[key].end)
                 over, self._over = self._over, []
                 under_way = [window for window in self._open.values() if window.changed]
+            broken: Exception | None = None
             try:
-                while over:
-                    self._write(over[0], over[0].end, closed=True)
-                    del over[0]
-                for window in under_way:
-                    self._write(window, now, closed=False)
+                for window in [*over, *under_way]:
+                    closed = window in over
+                    try:
+                        self._write(window, window.end if closed else now, closed)
+                    except (OSError, Failure):
+                        raise  # the disk: all that follows would fail too, and waits
+                    except Exception as error:  # noqa: BLE001 - it can never be written, and what follows can
+                        broken = error
+                    if closed:
+                        over.remove(window)
             finally:
                 with self._lock:
                     self._over = (over + self._over)[-_UNWRITTEN:]
             if now - self._pruned > min(3600 * SECOND, self._keep / 10):
                 self._pruned = now
                 prune(self._home, now - self._keep)
+            if broken is not None:
+                raise Failure(f"{self.folder}: a window is left out ({type(broken).__name__}: {broken})") from broken
 
     def close(self) -> None:
         """Write everything, and let go of the folder."""
@@ -305,6 +316,14 @@ class _Open:
         self.changed, self.writes = False, 0
         self.file: str | None = None
         self._pending: list[_Part] = []
+        self._names: set[str] = set()
+
+    def known(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a client says of an item, without names that are too many: each is a column."""
+        for name in said:
+            if len(self._names) < _NAMES:
+                self._names.add(name)
+        return {name: value for name, value in said.items() if name in self._names}
 
     def put(self, place: int, item: Item) -> None:
         """Keep an item in a place: the next one, or one that is taken."""

@@ -121,13 +121,23 @@ def files(folder: Path, name: str, alias: str) -> list[Path]:
 
 
 def labels(files: Iterable[Path]) -> dict[str, str]:
-    """Return the label of each item that has one, by its id; of the last file that has it."""
+    """Return the label of each item that has one, by its id; of the last file that has it.
+
+    Raises:
+        BadInput: a file is damaged; names it.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     found: dict[str, str] = {}
     for path in files:
-        table = pq.ParquetFile(path).read()
-        found |= zip(table[_ID].to_pylist(), table[_LABEL].to_pylist(), strict=True)
+        try:
+            table = pq.ParquetFile(path).read()
+            found |= zip(table[_ID].to_pylist(), table[_LABEL].to_pylist(), strict=True)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise BadInput(
+                f"{path}: cannot be read ({type(error).__name__}); move it away, and add them again"
+            ) from None
     return found
 
 

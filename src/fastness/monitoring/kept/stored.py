@@ -35,8 +35,8 @@ def column(values: Sequence[Any]) -> Array:
     try:
         if not any(isinstance(value, str) for value in values):
             return np.array([np.nan if value is None else float(value) for value in values], np.float64)
-    except (TypeError, ValueError):
-        pass  # neither numbers nor texts: said as texts
+    except (TypeError, ValueError, OverflowError):
+        pass  # neither numbers nor texts, or beyond all numbers: said as texts
     return np.array(["" if value is None else str(value) for value in values], object)
 
 
@@ -109,6 +109,7 @@ def _from_npz(path: Path) -> Window:
 
 
 def _from_parquet(path: Path) -> Window:
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(path).read()
@@ -117,8 +118,10 @@ def _from_parquet(path: Path) -> Window:
         raise BadInput(f"{path}: has no column '{_VECTOR}'; it has: {', '.join(table.column_names)[:300]}")
     cells = table[vector].combine_chunks()
     flat = cells.flatten().to_numpy(zero_copy_only=False)
-    if cells.null_count or not len(table) or len(flat) % len(table):
-        raise BadInput(f"{path}: '{vector}' is to have a list of as many numbers in each row")
+    lengths = pc.list_value_length(cells).to_numpy(zero_copy_only=False)
+    if not len(table) or (differ := np.flatnonzero(lengths != lengths[0])).size or lengths[0] != lengths[0]:
+        where = f", row {int(differ[0]) + 1}" if len(table) and len(differ) else ""
+        raise BadInput(f"{path}{where}: '{vector}' is to have a list of as many numbers in each row")
     ids = [value or "" for value in table[_ID].cast("string").to_pylist()] if _ID in table.column_names else []
     at = _moments(table[_AT].to_numpy()) if _AT in table.column_names else np.zeros(0, np.int64)
     plain = [f.name for f in table.schema if f.name not in (vector, _ID, _AT) and not f.type.num_fields]

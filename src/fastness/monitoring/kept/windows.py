@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,9 @@ def folder_of(folder: Path, name: str, alias: str) -> Path:
     return folder / spec
 
 
-def kept(folder: Path, name: str, alias: str, since: int = 0) -> list[Kept]:
+def kept(
+    folder: Path, name: str, alias: str, since: int = 0, damaged: Callable[[BadInput], None] | None = None
+) -> list[Kept]:
     """Return the windows that are over, of all processes and versions, the one that ended first first.
 
     A window is over when its process has closed it, or is no more. One that was over stays as it is.
@@ -103,6 +106,7 @@ def kept(folder: Path, name: str, alias: str, since: int = 0) -> list[Kept]:
         folder: of all that is watched.
         name, alias: of what serves.
         since: microseconds since 1970; what ended before is left out.
+        damaged: is told of files that are; ``None``: the first of them is an error.
 
     Raises:
         BadInput: a file is damaged; names it.
@@ -114,7 +118,13 @@ def kept(folder: Path, name: str, alias: str, since: int = 0) -> list[Kept]:
             named = _FILE.fullmatch(path.name)
             if named is None or int(named[1]) + LONGEST < since:
                 continue
-            window = _read(path, alive)
+            try:
+                window = _read(path, alive)
+            except BadInput as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+                continue
             if window is not None and window.end >= since:
                 found.append(window)
     return sorted(found, key=lambda window: (window.end, window.id))
@@ -188,6 +198,10 @@ def prune(home: Path, before: int) -> None:
         for path in folder.glob("*.parquet"):
             if path.name[:16].isdecimal() and int(path.name[:16]) < before:
                 path.unlink(missing_ok=True)
+        for path in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime * SECOND < before:
+                    path.unlink()
         old = (folder / LOCK).stat().st_mtime * SECOND < before
         if old and not any(folder.glob("*.json")) and not _alive(folder):
             (folder / LOCK).unlink(missing_ok=True)
