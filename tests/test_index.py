@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastness as fs
+from conftest import database
+from fastness.bundle import Bundle
 from fastness.core.conditions import NUMBER, TEXT, holds, parse
 from fastness.index import Index, folder
 from fastness.tasks import index as task
@@ -212,6 +215,81 @@ def test_a_damaged_structure_is_made_again(tmp_path, monkeypatch, kind, harm):
         assert index.search(base[:5], 5) == before
         assert index.show()["not_covered"] == 0
     assert [p.stat().st_size for p in (tmp_path / "i").glob("structure-*")] == [len(content)]
+
+
+@pytest.mark.parametrize("harm", ["cut", "missing"])
+def test_nothing_is_added_behind_vectors_that_are_lost(tmp_path: Path, harm: str) -> None:
+    """A hole would be filled with zeros, and the items in it be found nowhere."""
+    with Index.build(tmp_path / "i", DIM) as index:
+        index.add(ids(50), vectors(50))
+    (file,) = (tmp_path / "i").glob("vectors-*")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: 20 * DIM * 4]) if harm == "cut" else file.unlink()
+    with Index.open(tmp_path / "i") as index, pytest.raises(fs.Failure, match="missing or was cut; get an intact copy"):
+        index.add(ids(10, 50), vectors(10, 1))
+    file.write_bytes(whole)
+    with Index.open(tmp_path / "i") as index:
+        assert sorted(index.ids()) == sorted(ids(50))  # nothing of it was kept
+        index.add(ids(10, 50), vectors(10, 1))
+        assert [hits[0].id for hits in index.search(np.vstack([vectors(50), vectors(10, 1)]), 1)] == ids(60)
+
+
+@pytest.fixture(params=["folder", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of an index that is not there yet."""
+    if request.param == "folder":
+        return str(tmp_path / "index")
+    return f"{database(request.getfixturevalue('server'))}&table=kept"
+
+
+def test_a_build_that_fails_leaves_nothing_in_its_own_way(
+    place: str, bundle: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged data, a kill by hand before and after items are kept: the same is asked again, and done."""
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "bad.png").write_text("words")
+    with pytest.raises(fs.BadInput, match="shop: "):
+        task.build(place, bundle, shop)
+    with Index.build(place, DIM) as empty:
+        kind = type(empty)
+    with pytest.raises(fs.BadInput, match="is there already"):  # which is no failure of its own
+        task.build(place, bundle, labelled)
+    Index.open(place).discard()
+    add = kind._add
+
+    def stopped(index: Index, batch: Any) -> None:
+        if late:
+            add(index, batch)
+        raise KeyboardInterrupt
+
+    late = False
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(kind, "_add", stopped)
+            task.build(place, bundle, labelled)
+        with pytest.raises(fs.BadInput, match="no index here"):
+            Index.open(place)
+        late = True
+    assert not list(tmp_path.glob("*index*"))
+    n = len(task.build(place, bundle, labelled).vectors)
+    with Index.open(place) as index:
+        assert len(index) == n
+
+
+def test_a_build_that_fails_leaves_what_others_have_added(
+    place: str, bundle: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(loaded: Any, data: Any) -> None:
+        with Index.open(place) as index:
+            index.add(["theirs"], np.ones((1, index.about.dim)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bundle, "embed_dataset", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        task.build(place, bundle, labelled)
+    with Index.open(place) as index:
+        assert index.ids() == ["theirs"]
 
 
 ADDER = """

@@ -104,6 +104,10 @@ class Index(ABC):
         """Let go of files and connections."""
 
     @abstractmethod
+    def discard(self) -> None:
+        """Remove the index with all that is in it, and let go of it."""
+
+    @abstractmethod
     def columns(self) -> dict[str, str]:
         """Return what is known of items: ``number`` or ``text``, by column."""
 

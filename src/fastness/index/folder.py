@@ -8,6 +8,7 @@ the rows that were there when it was made; those behind are compared one by one 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,12 @@ class FolderIndex(Index):
         self._last = None
         self._ledger.close()
 
+    def discard(self) -> None:
+        """Delete the folder."""
+        self.close()
+        with disk_errors(self._folder):
+            shutil.rmtree(self._folder)
+
     def columns(self) -> dict[str, str]:
         """Return ``number`` or ``text`` by column."""
         return self._ledger.columns()
@@ -134,6 +141,8 @@ class FolderIndex(Index):
 
     def _append(self, state: State, vectors: Floats) -> None:
         path, start = self._folder / _vectors_name(state.generation), state.rows * self.about.dim * 4
+        if not path.is_file() or path.stat().st_size < start:  # made longer it would hold zeros in place of vectors
+            raise Failure(_cut(path))
         with disk_errors(path), path.open("r+b") as handle:
             handle.truncate(start)
             handle.seek(start)
@@ -167,7 +176,7 @@ class FolderIndex(Index):
         path = self._folder / _vectors_name(state.generation)
         shape = (state.rows, self.about.dim)
         if path.stat().st_size < state.rows * self.about.dim * 4:
-            raise Failure(f"{path}: was cut; get an intact copy")
+            raise Failure(_cut(path))
         vectors: Floats = np.memmap(path, np.float32, "r", shape=shape) if state.rows else np.zeros(shape, np.float32)
         live = None
         if state.removed:
@@ -263,6 +272,10 @@ def _found(view: _View, queries: Floats, k: int, matching: Rows | None, candidat
     if short.any():
         best[0][short], best[1][short] = nearest(queries[short], view.vectors, rows, k)
     return best
+
+
+def _cut(path: Path) -> str:
+    return f"{path}: is missing or was cut; get an intact copy, or build the index anew"
 
 
 def _vectors_name(generation: int) -> str:

@@ -78,6 +78,12 @@ class PostgresIndex(Index):
         """Close the connection."""
         self._connection.close()
 
+    def discard(self) -> None:
+        """Drop the tables."""
+        self.close()  # what it was at ends
+        with connected(self._at) as connection, errors(self._at):
+            connection.execute(f"drop table if exists {self._table}, {self._table}_about")
+
     def columns(self) -> dict[str, str]:
         """Return ``number`` or ``text`` by column."""
         return dict(self._one(f"select columns from {self._table}_about"))

@@ -21,6 +21,8 @@ def build(
 ) -> Embedded:
     """Embed data and keep the vectors in a new index, with what the source says of the items as metadata.
 
+    On an error there is no index, so that the same can be asked again.
+
     Args:
         address: a folder or a PostgreSQL address, see `Index`.
         bundle: what embeds.
@@ -33,7 +35,12 @@ def build(
     loaded = bundle if isinstance(bundle, Bundle) else load(bundle)
     dataset = loaded.open(data, **columns)
     with Index.build(address, loaded.dim, kind, loaded.id) as index:
-        return _added(index, loaded, dataset)
+        try:
+            return _added(index, loaded, dataset)
+        except BaseException:
+            if set(index.ids()) <= set(map(printable, dataset.manifest.names)):  # nobody else has added to it
+                index.discard()
+            raise
 
 
 def add(address: str | Path, bundle: Bundle | str | Path, data: Any, **columns: str | None) -> Embedded:
