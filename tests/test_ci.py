@@ -19,6 +19,7 @@ import yaml
 
 import fastness as fs
 from conftest import content, database, fork
+from fastness.bundle import write
 from fastness.ci import Job, Plan
 from fastness.cli.main import app
 from fastness.delivery.signing import new_key
@@ -214,6 +215,73 @@ def test_to_judge_a_pull_request_is_to_read_alone(place: Path, labelled: Path, b
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(f"drop owned by {role}")
         connection.execute(f"drop role {role}")
+
+
+def released(labelled: Path, bundle: Path) -> Plan:
+    """Return a plan that releases a bundle whatever it is, and measures little."""
+    Path("floor.yaml").write_text("rules: [{measure: geometry.effective_rank, floor: 0.0}]")
+    little = {"evaluate": {"data": str(labelled), "checks": ["geometry"]}, "gate": "floor.yaml", "sign": None}
+    return Plan.load(write_plan(planned(labelled, data=None, train=None, bundle=str(bundle), **little)))
+
+
+def test_what_was_returned_stays_so_whatever_came_since(
+    place: Path, labelled: Path, bundle: Path, make: Callable[[str], Path]
+) -> None:
+    """Until it is let in again by hand."""
+    with fs.Registry() as registry:
+        registry.add(make("first"), "photos")
+        registry.promote("photos@1", "production", override=True, why="the first")
+        plan = released(labelled, bundle)
+        assert Job(plan).run()["version"] == "photos@2"
+        registry.add(make("third"), "photos")
+
+        def refused(by: str) -> None:
+            before = registry.log()
+            with pytest.raises(fs.GateRefused, match=f"photos@2 was taken out of production by {by}"):
+                Job(plan).run()
+            assert registry.log() == before
+
+        registry.rollback("photos", "production", why="it sees nothing", by="bob")
+        refused("bob")
+        registry.promote("photos@3", "production", override=True, why="another")
+        refused("bob")
+        registry.rollback("photos", "production", why="no better", by="eve")
+        refused("bob")
+        registry.remove("photos", "production", why="over", by="eve")
+        refused("bob")
+        registry.rollback("photos", "production", to=2, why="it was well")
+        registry.remove("photos", "production", why="over", by="ann")
+        refused("ann")
+        registry.promote("photos@2", "production", override=True, why="it was well")
+        registry.promote("photos@3", "production", override=True, why="another")  # which nobody had returned
+        assert Job(plan).run()["version"] == "photos@2" and registry.now_at("photos", "production") == 2
+
+
+def test_a_gate_is_asked_anew_in_another_registry(
+    place: Path, labelled: Path, bundle: Path, worse: Path, make: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Where the same number is another version."""
+    ids = {}
+    for name, first in (("here", worse), ("there", make("other"))):
+        with fs.Registry(name) as registry:
+            registry.add(first, "photos")
+            registry.promote("photos@1", "production", override=True, why="the first")
+        ids[name] = fs.load(first).id
+    blurred = tmp_path / "blurred"
+    loaded = fs.load(bundle)
+    for parameter in loaded.encoder.parameters():
+        parameter.data.mul_(0.5)
+    write(blurred, loaded.encoder, loaded.recipe, loaded)
+    plan = released(labelled, blurred)
+    for name in ("here", "there"):
+        Job(plan, registry=name, until="gate").run()
+        compared = json.loads(Path("runs/ci-photos/gate/compare.json").read_text())["comparisons"][0]
+        assert compared["before"]["bundle"] == ids[name]
+    judged = Path("runs/ci-photos/gate/judged.json").stat().st_ino
+    Job(plan, registry="there").run()
+    assert Path("runs/ci-photos/gate/judged.json").stat().st_ino == judged  # not measured anew
+    with fs.Registry("there") as registry:
+        assert registry.now_at("photos", "production") == 2
 
 
 def test_what_changed_is_done_again_and_nothing_else(place: Path, labelled: Path, bundle: Path) -> None:

@@ -384,7 +384,9 @@ def _judge(work: Work, key: str) -> Result:
             return {"said": f"{version} is {plan.alias} already"}
         if not work.override:
             _refuse_returned(registry, version.name, version.number, plan.alias)
-        key = digest([version.manifest, against, sha256_file(Path(str(plan.gate))), work.section("evaluate")])
+        before = None if against is None else registry.find(f"{plan.name}@{against}").manifest
+        policy, measured = sha256_file(Path(str(plan.gate))), work.section("evaluate")
+        key = digest([version.manifest, against, before, policy, measured])  # numbers count anew in each registry
         found = _kept(work.out / "gate", key)
         if found is None:
             found = promotion.judge(registry, str(version), plan.alias, **asked)
@@ -399,9 +401,10 @@ def _told(judged: Judged, key: str) -> Result:
 
 
 def _refuse_returned(registry: Registry, name: str, number: int, alias: str) -> None:
-    """Refuse to promote again, by a pipeline that is run again, what somebody has rolled back."""
-    last = next((move for move in registry.log(name, alias) if move.what != "refuse"), None)
-    if last is not None and last.what in ("rollback", "remove") and last.before == number:
+    """Refuse to promote again, by a pipeline that is run again, what somebody has rolled back, whatever came since."""
+    told = (move for move in registry.log(name, alias) if move.what != "refuse")
+    last = next((move for move in told if number in (move.before, move.number)), None)
+    if last is not None and last.what in ("rollback", "remove") and last.number != number:
         why = f" ({last.why})" if last.why else ""
         raise GateRefused(
             f"{name}@{number} was taken out of {alias} by {last.by} at {moment(last.at)}{why}; if it is to go back, "
