@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fastness.core.errors import BadInput
-from fastness.core.files import sha256_file, write_json, write_text
+from fastness.core.errors import BadInput, Failure
+from fastness.core.files import write_bytes, write_json
 from fastness.registry.collect import needed
 from fastness.registry.registry import Registry
-from fastness.registry.store import Store
+from fastness.registry.store import Lost, Store
 from fastness.registry.tables import (
     REVISION,
     actions,
@@ -58,8 +59,11 @@ class Backup:
 def backup(registry: Registry, folder: str | Path) -> Backup:
     """Write everything into a folder; into that of an earlier backup only what is new.
 
+    May be killed at any moment: an earlier backup there is whole until this one is.
+
     Raises:
         BadInput: the folder holds something else.
+        Failure: all is kept but files that are lost from the registry's store; names the versions.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / _ABOUT).exists() and not (folder / _FILES).exists():
@@ -68,16 +72,38 @@ def backup(registry: Registry, folder: str | Path) -> Backup:
     with registry.uploading():  # so that nothing is collected meanwhile
         with registry.database.reading() as connection:
             rows = {t.name: [dict(row._mapping) for row in connection.execute(sa.select(t))] for t in _TABLES}
-            digests = needed(registry, connection)
+            wanted = needed(registry, connection)
         there = {digest for digest, _ in store.digests()}
-        for digest in sorted(digests - there):
-            store.add(registry.store.read(digest))
+        lost = dict(wanted.unread)
+        for digest in sorted(wanted.files.keys() - there):
+            try:
+                store.add(registry.store.read(digest))
+                there.add(digest)
+            except Lost as error:
+                lost.setdefault(wanted.files[digest], str(error))
+    files = len(wanted.files.keys() & there)
+    _write(folder, rows, files)
+    if lost:
+        raise Failure(f"{folder}: all is kept but what is lost of {', '.join(lost)[:300]}: {next(iter(lost.values()))}")
+    return Backup.of(rows, files)
+
+
+def _write(folder: Path, rows: dict[str, list[dict[str, Any]]], files: int) -> None:
+    """Write rows by table beside those of an earlier backup, say that they are meant, and only then drop the others."""
+    hashes = {}
     for name, listed in rows.items():
-        lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in listed)
-        write_text(folder / f"{name}.jsonl", lines)
-    hashes = {name: sha256_file(folder / f"{name}.jsonl") for name in rows}
-    write_json(folder / _ABOUT, {"revision": REVISION, "tables": hashes, "files": len(digests)})
-    return Backup.of(rows, len(digests))
+        lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in listed).encode()
+        hashes[name] = hashlib.sha256(lines).hexdigest()
+        write_bytes(folder / _called(name, hashes[name]), lines)
+    write_json(folder / _ABOUT, {"revision": REVISION, "tables": hashes, "files": files})
+    for name, digest in hashes.items():
+        for path in (folder / f"{name}.jsonl", *folder.glob(f"{name}-*.jsonl")):
+            if path.name != _called(name, digest):
+                path.unlink(missing_ok=True)
+
+
+def _called(name: str, digest: str) -> str:
+    return f"{name}-{digest}.jsonl"
 
 
 def restore(registry: Registry, folder: str | Path) -> Backup:
@@ -116,12 +142,14 @@ def _read(folder: Path) -> dict[str, list[dict[str, Any]]]:
             found[table.name] = []
             if revision < _SINCE.get(table.name, revision):
                 continue
-            if sha256_file(folder / f"{table.name}.jsonl") != about["tables"][table.name]:
-                raise BadInput(
-                    f"{folder / table.name}.jsonl: was changed after the backup was made; get an intact copy"
-                )
-            lines = (folder / f"{table.name}.jsonl").read_text(encoding="utf-8").splitlines()
-            found[table.name] = [json.loads(line) for line in lines]
+            digest = str(about["tables"][table.name])
+            path = folder / _called(table.name, digest)
+            if not path.exists():
+                path = folder / f"{table.name}.jsonl"  # as they were called once
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise BadInput(f"{path}: was changed after the backup was made; get an intact copy")
+            found[table.name] = [json.loads(line) for line in content.decode().splitlines()]
         return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder}: is no whole backup ({type(error).__name__}: {error})") from None

@@ -15,11 +15,11 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from fastness.core.errors import BadInput, Failure, GateRefused
-from fastness.core.files import cache_root, replace_folder
+from fastness.core.files import cache_root, replace_folder, sha256_file, write_bytes
 from fastness.registry.database import NOTHING, Database
 from fastness.registry.moves import CURRENT, Judged, Move, as_move, earlier, moved, number_at, promoted
 from fastness.registry.says import checked_alias, checked_name, moment, now, someone
-from fastness.registry.store import Store
+from fastness.registry.store import Lost, Store
 from fastness.registry.tables import about, aliases, moves, uploads, versions
 from fastness_runtime import signature
 
@@ -29,6 +29,8 @@ ADDRESS = "FASTNESS_REGISTRY"
 _DEFAULT, _FILE = "registry", "registry.db"
 _MANIFEST = 1  # format of a version's list of files
 _NUMBER = re.compile("[0-9]{1,9}")
+Files = dict[str, tuple[str, int]]
+"""SHA-256 and bytes of files by their names in a bundle."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Registry:
         if stated is None and asked is not None:
             with self.database.writing() as connection:
                 stated = connection.execute(wanted).scalar()
+                if stated is None and own is not None and _any(connection):
+                    stated = own  # it was made without --store
                 if stated is None:
                     connection.execute(about.insert().values(key="store", value=asked))
                     stated = asked
@@ -142,7 +146,8 @@ class Registry:
             by, note: who adds it (default: the user), and what they say.
 
         Raises:
-            BadInput: no whole bundle is there, a link is in it, or the name is none.
+            BadInput: no whole bundle is there, a link is in it or a file that other systems name otherwise, or the name
+                is none.
             GateRefused: keys are trusted (``FASTNESS_TRUSTED_KEYS``), and none has signed it.
         """
         from fastness.bundle.whole import core_of, verified
@@ -152,11 +157,12 @@ class Registry:
         if trusted := signature.trusted(None):
             verified(folder, trusted)
         core = core_of(folder)
+        paths = _files(folder)
         with self.uploading() as claim:
             files: dict[str, dict[str, Any]] = {}
-            for path in _files(folder):
+            for file, path in paths.items():
                 digest, size = self.store.add(path)
-                files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
+                files[file] = {"sha256": digest, "bytes": size}
             if any(files[file]["sha256"] != digest for file, digest in core["core"].items()):
                 raise Failure(f"{folder}: changed while it was read; add it again when nobody writes it")
             stated = {"format": _MANIFEST, "bundle": core["id"], "files": files}
@@ -230,41 +236,52 @@ class Registry:
         return version
 
     def files(self, version: Version) -> dict[str, tuple[str, int]]:
-        """Return the SHA-256 and the bytes of every file of a version, by its name in the bundle."""
-        try:
-            stated = json.loads(self.store.read(version.manifest))
-            found = {str(name): (str(f["sha256"]), int(f["bytes"])) for name, f in stated["files"].items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failure(f"{version}: its list of files is none ({error}); restore it from a backup") from None
-        if not all(map(signature.plain, found)):
-            raise Failure(f"{version}: its list of files leads out of its folder; restore it from a backup")
-        return found
+        """Return the SHA-256 and the bytes of every file of a version, by its name in the bundle.
+
+        Raises:
+            Lost: its list of files is missing from the store, or was changed there.
+            Failure: a name leads elsewhere.
+        """
+        return _plain(version, listed(version, self.store.read(version.manifest)))
 
     def pull(self, spec: str, folder: str | Path | None = None) -> Path:
         """Return a folder with the bundle that ``NAME@NUMBER`` or ``NAME@ALIAS`` is, verified file by file.
 
         Args:
             spec: see `find`.
-            folder: where to write it; default: once in the cache, not to be written to.
+            folder: where to write it; default: once in the cache, not to be written to. What was damaged there is
+                written anew.
 
         Raises:
             BadInput: there is no such version, or its files were given up.
             Failure: a file is missing from the store, or was changed there.
         """
         version = self._with_files(self.find(spec))
-        target = Path(folder) if folder else cache_root() / "registry" / version.manifest
-        if folder is None and target.exists():
-            return target
+        if folder is None:
+            return self._cached(version)
+        target = Path(folder)
         if target.exists() and any(target.iterdir()):
             raise BadInput(f"{target}: is there already; choose another folder")
-        listed = self.files(version)
+        self._write(self.files(version), target)
+        return target
 
+    def _cached(self, version: Version) -> Path:
+        """Return a version's folder in the cache; while it is whole the store need not be reached."""
+        target = cache_root() / "registry" / version.manifest
+        stated = target.with_name(f"{version.manifest}.json")  # named by its own hash, too
+        if not (stated.is_file() and sha256_file(stated) == version.manifest):
+            write_bytes(stated, self.store.read(version.manifest))
+        files = _plain(version, listed(version, stated.read_bytes()))
+        if not _whole(target, files):
+            self._write(files, target)
+        return target
+
+    def _write(self, files: Files, target: Path) -> None:
         def fill(temporary: Path) -> None:
-            for name, (digest, _) in listed.items():
+            for name, (digest, _) in files.items():
                 self.store.fetch(digest, temporary / PurePosixPath(name))
 
         replace_folder(target, fill)
-        return target
 
     # -- aliases ----------------------------------------------------------------------------------------------------
 
@@ -427,13 +444,51 @@ def _bundle_in(folder: Path) -> Path:
     return inner if not (folder / "bundle.json").exists() and (inner / "bundle.json").exists() else folder
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield every file of a bundle, in order; what is being written at the moment is none of it."""
+def _files(folder: Path) -> dict[str, Path]:
+    """Return every file of a bundle by its name there, in order; what is being written at the moment is none of it."""
+    found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise BadInput(f"{path}: is a link; a version holds files alone, put the file itself there")
         if path.is_file() and not (path.name.startswith(".") and path.name.endswith(".tmp")):
-            yield path
+            name = path.relative_to(folder).as_posix()
+            if not signature.plain(name):
+                raise BadInput(f"{folder}: the name {name!r} means something else elsewhere; rename the file")
+            found[name] = path
+    return found
+
+
+def listed(version: Version, content: bytes) -> Files:
+    """Return the files that a version's list says.
+
+    Raises:
+        Lost: it is no list.
+    """
+    try:
+        stated = json.loads(content)
+        return {str(name): (str(f["sha256"]), int(f["bytes"])) for name, f in stated["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Lost(f"{version}: its list of files is none ({error}); add its bundle again") from None
+
+
+def _plain(version: Version, files: Files) -> Files:
+    """Return files if each name leads to one place below a folder; an earlier fastness took others, too."""
+    for name in files:
+        if not signature.plain(name):
+            raise Failure(f"{version}: its file {name!r} means something else elsewhere; rename it and add the bundle")
+    return files
+
+
+def _whole(folder: Path, files: Files) -> bool:
+    """Whether files are in a folder, every byte of them."""
+    places = {folder / PurePosixPath(name): known for name, known in files.items()}
+    if not all(place.is_file() and place.stat().st_size == size for place, (_, size) in places.items()):
+        return False
+    return all(sha256_file(place) == digest for place, (digest, _) in places.items())
+
+
+def _any(connection: sa.Connection) -> bool:
+    return connection.execute(sa.select(versions.c.id).limit(1)).first() is not None
 
 
 def _entered(connection: sa.Connection, row: dict[str, Any]) -> Version:

@@ -18,7 +18,12 @@ from fastness.core.files import disk_errors
 
 _PIECE = 1 << 20
 _ARRIVING = "arriving"  # folder of files that are not whole yet
+_MEND = "add its bundle again, or copy the file from a backup"
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Lost(Failure):
+    """A file is not in the store, or not what was put there."""
 
 
 class Store:
@@ -44,7 +49,10 @@ class Store:
         self._folder = Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
 
     def add(self, file: Path | bytes) -> tuple[str, int]:
-        """Keep a file, or bytes; return their SHA-256 and how many they are. When it returns they are on the disk."""
+        """Keep a file, or bytes; return their SHA-256 and how many they are. When it returns they are on the disk.
+
+        One that is there already is read, and written anew if it was damaged.
+        """
         with self._errors(), _opened(file) as source:
             if self._folder is None:
                 return self._put(source)
@@ -60,8 +68,8 @@ class Store:
                 digest, size = _copied(source, target)
                 target.flush()
                 os.fsync(target.fileno())
-            place = folder / digest[:2] / digest
-            if not (place.exists() and place.stat().st_size == size):
+            if not self._holds(digest, size):
+                place = folder / digest[:2] / digest
                 place.parent.mkdir(exist_ok=True)
                 temporary.chmod(0o644)
                 temporary.replace(place)
@@ -71,8 +79,8 @@ class Store:
 
     def _put(self, source: BinaryIO) -> tuple[str, int]:
         digest, size = _copied(source, None)
-        place = self._place(digest)
-        if not (self._fs.exists(place) and self._fs.size(place) == size):
+        if not self._holds(digest, size):
+            place = self._place(digest)
             source.seek(0)
             with self._fs.open(place, "wb") as target:
                 again, _ = _copied(source, target)
@@ -80,6 +88,14 @@ class Store:
                 self._fs.rm_file(place)
                 raise Failure(f"{self.url}: a file changed while it was read; add it again when nobody writes it")
         return digest, size
+
+    def _holds(self, digest: str, size: int) -> bool:
+        place = self._place(digest)
+        if not self._fs.exists(place) or self._fs.size(place) != size:
+            return False
+        with self._fs.open(place, "rb") as kept:
+            found, _ = _copied(kept, None)
+        return found == digest
 
     def read(self, digest: str) -> bytes:
         """Return a file's bytes; see `fetch`."""
@@ -91,7 +107,7 @@ class Store:
         """Write a file to a path.
 
         Raises:
-            Failure: it is not there, or not what was put there.
+            Lost: it is not there, or not what was put there.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as handle:
@@ -103,9 +119,9 @@ class Store:
                 with self._fs.open(self._place(digest), "rb") as source:
                     found, _ = _copied(source, target)
             except FileNotFoundError:
-                raise Failure(f"{self._place(digest)}: is missing from the store; restore it from a backup") from None
+                raise Lost(f"{self._place(digest)}: is missing from the store; {_MEND}") from None
         if found != digest:
-            raise Failure(f"{self._place(digest)}: was changed in the store; restore it from a backup")
+            raise Lost(f"{self._place(digest)}: was changed in the store; {_MEND}")
 
     def digests(self) -> Iterator[tuple[str, int]]:
         """Yield the SHA-256 of every file that is kept, and its bytes."""
