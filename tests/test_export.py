@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import fastness as fs
 from conftest import picture, png, write_pictures
@@ -23,6 +27,7 @@ from fastness.bundle import Bundle
 from fastness.data.square import centred_square
 from fastness.delivery.export import Export, export
 from fastness.delivery.forms import FORMS
+from fastness.delivery.parity import Parity
 from fastness.delivery.square import squares_first
 from fastness_runtime import Unusable
 from fastness_runtime import load as load_export
@@ -94,13 +99,14 @@ def test_an_export_gives_what_the_encoder_gives(made: tuple, form: str, tmp_path
         return
     if form == "static":
         return  # has a geometry of its own; see test_int8.py
-    found = export(bundle, data, form, out=tmp_path / "export")
-    assert found.parity.holds and found.parity.least >= FORMS.get(form).floor and found.parity.alone < 1e-5
+    floor = 0.98 if form == "onnx-int8" else FORMS.get(form).floor  # ranges of twelve items do for no more
+    found = export(bundle, data, form, out=tmp_path / "export", floor=None if form != "onnx-int8" else floor)
+    assert found.parity.holds and found.parity.least >= floor and found.parity.alone < 1e-5
     loaded = load_export(found.folder)
     assert loaded.about["bundle"] == bundle.id and loaded.dim == bundle.dim
     if items is not None:
         ours, theirs = loaded.embed(items), bundle.embed(items)
-        assert (ours * theirs).sum(1).min() >= FORMS.get(form).floor
+        assert (ours * theirs).sum(1).min() >= floor
         raw = bundle.embed(items, normalize=False)
         assert np.abs(loaded.embed(items, normalize=False) - raw).max() <= 0.1 * np.abs(raw).max()
         np.testing.assert_allclose(loaded.embed(items, batch_size=1), ours, atol=1e-5)
@@ -209,9 +215,9 @@ def test_each_side_is_exported_alone(tmp_path: Path) -> None:
 class Turned(Bundle):
     """A bundle whose vectors are not what its encoder gives."""
 
-    def embed(self, *args: object, **named: object) -> np.ndarray:
+    def embed_items(self, *args: object, **named: object) -> np.ndarray:
         """Return the vectors with their places exchanged."""
-        return super().embed(*args, **named)[:, ::-1]  # type: ignore[arg-type]
+        return super().embed_items(*args, **named)[:, ::-1]  # type: ignore[arg-type]
 
 
 def test_an_export_below_its_floor_is_refused_and_leaves_nothing(bundle: Path, labelled: Path, tmp_path: Path) -> None:
@@ -278,3 +284,136 @@ def test_many_texts_at_once_are_what_each_is_alone(made: tuple, tmp_path: Path) 
         assert (whole * bundle.embed(lines)).sum(1).min() >= FORMS.get(form).floor
         with pytest.raises(Unusable, match="item 130: int without words"):
             loaded.embed([*lines, *lines[:8], 3])
+
+
+def test_photographs_are_decoded_at_a_fraction_as_they_are_in_training(
+    pictures_out: Export, bundle: Path, tmp_path: Path
+) -> None:
+    """A JPEG that is decoded in full has other pixels once it is small."""
+    for i in range(6):
+        Image.fromarray(picture(i, 800)[:700, :]).save(tmp_path / f"{i}.jpg", quality=90)
+    files = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    found = load_export(pictures_out.folder).embed(files)
+    assert (found * fs.load(bundle).embed(tmp_path)).sum(1).min() > 0.9999
+
+
+def test_a_file_of_three_rows_of_pixels_is_a_picture(pictures_out: Export) -> None:
+    flat = picture(3, 60)[:3]
+    loaded = load_export(pictures_out.folder)
+    np.testing.assert_allclose(loaded.embed([png(flat)]), loaded.embed([np.moveaxis(flat, 2, 0)]), atol=1e-6)
+
+
+def test_what_stays_with_an_export_is_small_however_large_its_items_are(bundle: Path, tmp_path: Path) -> None:
+    for i in range(20):
+        write_pictures(tmp_path / "items" / f"{i:02}", picture(i, 900)[None])
+    found = export(bundle, tmp_path / "items", out=tmp_path / "export")
+    with np.load(found.folder / "sample.npz") as kept:
+        assert kept["batch"].nbytes <= 4 << 20 and len(kept["batch"]) == len(kept["embeddings"]) >= 1
+
+
+def test_pictures_of_many_sizes_come_back_in_their_places(
+    pictures_out: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only some of them have room at once."""
+    items = mixed(200)
+    loaded = load_export(pictures_out.folder)
+    whole = loaded.embed(items)
+    monkeypatch.setattr("fastness_runtime.items._HELD", 1)
+    monkeypatch.setattr("fastness_runtime.items._DECODED", 7)
+    np.testing.assert_allclose(loaded.embed(items), whole, atol=1e-5)
+
+
+def test_decoding_leaves_the_warnings_of_others_alone(pictures_out: Export) -> None:
+    before = list(warnings.filters)
+    loaded = load_export(pictures_out.folder)
+    for _ in range(4):
+        loaded.embed([png(array) for array in mixed(16)])
+    assert warnings.filters == before
+
+
+def test_cells_as_programs_have_them_are_coded_as_the_files_are(tmp_path: Path) -> None:
+    """Flags, spaces around a text, words for nothing, and moments of another zone."""
+    n, lots = 200, np.random.default_rng(0)
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    began = datetime.datetime(2024, 1, 1, 1, tzinfo=zone)
+    moments = [began + datetime.timedelta(hours=int(h)) for h in lots.integers(0, 9000, n)]
+    columns = {
+        "paid": lots.random(n) < 0.5,
+        "colour": lots.choice(["red", "blue", "NA"], n).tolist(),
+        "at": moments,
+        "size": lots.normal(size=n),
+    }
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(columns), path)
+    run = fs.train(path, steps=2, batch_size=32, out=tmp_path / "run", quiet=True)
+    bundle = fs.load(run.bundle)
+    loaded = load_export(export(bundle, path, out=tmp_path / "export").folder)
+    rows = [{name: values[i] for name, values in columns.items()} for i in range(n)]
+    rows[3] |= {"colour": f" {rows[3]['colour']} "}
+    rows[4] |= {"at": rows[4]["at"].isoformat()}
+    assert (loaded.embed(rows) * bundle.embed(path)).sum(1).min() > 0.9999
+
+
+def test_long_texts_are_no_longer_than_the_encoder_has_places(tmp_path: Path) -> None:
+    """Rows are padded to multiples of eight, of which the last may lie behind the last place."""
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join([*texts(40), " ".join(["cat"] * 400)]))
+    network = {"layers": 1, "heads": 2}
+    options = {"encoder": "transformer", "width": 16, "size": 130, "steps": 2, "batch_size": 8, "network": network}
+    bundle = fs.load(fs.train(path, out=tmp_path / "run", quiet=True, **options).bundle)
+    loaded = load_export(export(bundle, path, out=tmp_path / "export").folder)
+    np.testing.assert_allclose(
+        loaded.embed([" ".join(["dog"] * 300)]), bundle.embed([" ".join(["dog"] * 300)]), atol=1e-4
+    )
+    for text in ("\u200b", "half \ud800 a pair"):
+        with pytest.raises(Unusable, match="item 1"):
+            loaded.embed(["cat", text])
+
+
+def test_few_items_are_divided_between_calibrating_and_comparing(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    found = export(bundle, labelled, "onnx-int8", out=tmp_path / "export")
+    assert found.parity.items == len(fs.open_data(labelled)) / 2
+    assert json.loads((found.folder / "parity.json").read_text())["held_out"] is True
+
+
+def test_nothing_else_is_replaced(pictures_out: Export, bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "models"
+    kept.mkdir()
+    (kept / "years of work").touch()
+    with pytest.raises(fs.BadInput, match="holds other things"):
+        export(bundle, labelled, out=kept)
+    with pytest.raises(fs.BadInput, match="holds other things"):
+        export(bundle, labelled, out=bundle)
+    with pytest.raises(fs.BadInput, match="holds other things"):
+        fs.prune(bundle, labelled, 0.5, out=kept)
+    with pytest.raises(fs.BadInput, match="is what this is made from"):
+        fs.prune(bundle, labelled, 0.5, out=bundle)
+    assert (kept / "years of work").exists()
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_told_in_a_line(pictures_out: Export, tmp_path: Path) -> None:
+    folder = shutil.copytree(pictures_out.folder, tmp_path / "export")
+    (folder / "encoder.onnx").write_bytes(b"no graph")
+    about = json.loads((folder / "export.json").read_text())
+    about["files"]["encoder.onnx"] = hashlib.sha256(b"no graph").hexdigest()
+    (folder / "export.json").write_text(json.dumps(about))
+    with pytest.raises(Unusable, match="cannot load it") as said:
+        load_export(folder)
+    assert "\n" not in str(said.value)
+
+
+def test_what_depends_on_its_batch_is_refused() -> None:
+    parity = Parity(9, 1.0, 1.0, 0, 0.01, 1.0, "least", 0.9)
+    assert not parity.holds and "otherwise than among others" in parity.said
+
+
+def test_an_export_is_neither_exported_nor_cut(bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    whole = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    folder = export(whole, labelled).folder
+    for call in (
+        lambda: export(folder, labelled, out=tmp_path / "x"),
+        lambda: fs.prune(folder, labelled, 0.5, out=tmp_path / "x"),
+        lambda: fs.narrow(folder, labelled, 2, out=tmp_path / "x"),
+    ):
+        with pytest.raises(fs.BadInput):
+            call()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import fastness as fs
-from conftest import Ended
+from conftest import Ended, write_pictures
 from fastness.bundle import heads
 from fastness.bundle.heads import Head
 from fastness.data import Dataset
@@ -179,13 +179,17 @@ def test_heads_are_asked_for_by_name(copy: Path, digits: Dataset) -> None:
             fs.fit(bundle, digits, name=name)
 
 
-def test_what_cannot_be_fitted_is_refused(copy: Path, digits: Dataset) -> None:
+def test_what_cannot_be_fitted_is_refused(copy: Path, digits: Dataset, tmp_path: Path) -> None:
     one = digits.select(np.asarray(digits.labels) == 3)
+    for i in range(40):
+        write_pictures(tmp_path / "alike" / "ab"[i % 2] / str(i), np.zeros((1, 8 + i, 8 + i, 3), np.uint8))
+    alike = tmp_path / "alike"
     for data, more, said in (
         (one, {}, "of two at least"),
         (digits, {"abstain": 1.0}, "is no share"),
         (digits, {"abstain": 0.001}, "or a larger --abstain"),
         (digits, {"side": "left"}, "has no sides"),
+        (alike, {}, "are all alike"),
     ):
         with pytest.raises(fs.BadInput, match=said):
             fs.fit(copy, data, name="new", **more)

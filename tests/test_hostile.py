@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -12,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import PIXELS, idx, installed, tar_folder, write_classes, write_parquet, zip_folder
 from fastness.core.errors import BadInput
 from fastness.data import Dataset, open_data
 from fastness.data.cache import decoded
 from fastness.data.manifest import printable
-from fastness_runtime.decode import decode
+from fastness_runtime.decode import DamagedItem, declared, decode
 from hostile import Hostile, write_hostile
 
 
@@ -155,3 +157,16 @@ def test_flipped_bytes_give_a_data_set_or_a_refusal_and_nothing_else(tmp_path: P
             decoded(open_data(path), 8)
         except BadInput as error:
             assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_what_runs_or_hides_a_picture_of_another_size_is_no_picture() -> None:
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+    with pytest.raises(DamagedItem, match="no picture in any known format"):
+        decode(program)
+    assert declared(program) == 0
+
+
+def test_damaged_metadata_leaves_the_pixels_as_they_lie() -> None:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(file, "PNG", exif=b"Exif\0\0no tags at all")
+    assert np.array_equal(decode(file.getvalue()), PIXELS[0])

@@ -200,6 +200,12 @@ def test_a_table_learns_what_words_alone_can_say(tmp_path: Path) -> None:
     assert load_export(found.folder).about["made"]["ridge"] in static._STRENGTHS
     alone, mixed = load_export(found.folder).embed(["red"]), load_export(found.folder).embed(["red", "blue cat"])
     np.testing.assert_array_equal(alone[0], mixed[0])
+    fs.narrow(run.bundle, path, 8, out=tmp_path / "narrow")
+    narrow = export(tmp_path / "narrow", path, "static")
+    assert narrow.parity.order > 0.7 and load_export(narrow.folder).dim == 8
+    vectors = [load_export(folder).embed(["red cat"]) for folder in (narrow.folder, export(
+        tmp_path / "narrow", path, "static", out=tmp_path / "twice").folder)]  # fmt: skip
+    np.testing.assert_array_equal(*vectors)
     again = fs.train(path, encoder="static", width=8, steps=1, batch_size=16, out=tmp_path / "table", quiet=True)
     with pytest.raises(fs.BadInput, match="is a table already"):
         export(again.bundle, path, "static")

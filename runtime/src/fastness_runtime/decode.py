@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,16 @@ MAX_PIXELS = 200_000_000
 """Pictures that declare more pixels are refused unread: they are attacks or mistakes."""
 
 Pixels = npt.NDArray[np.uint8]
+
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA", "PCX")
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Return the formats that are read: those that hold pixels, and nothing that runs, or hides another picture."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 class DamagedItem(Exception):
@@ -39,33 +50,29 @@ def decode(payload: bytes | npt.NDArray[Any], wanted: int | None = None) -> Pixe
         return from_array(payload)
     if not payload:
         raise DamagedItem("empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; the pixels are what counts
-        try:
-            return _decode_bytes(payload, wanted)
-        except UnidentifiedImageError:
-            raise DamagedItem("no picture in any known format") from None
-        except Image.DecompressionBombError:
-            raise DamagedItem(f"declares more than {MAX_PIXELS:,} pixels") from None
-        except MemoryError:
-            raise DamagedItem("needs more memory than there is") from None
-        except Exception as error:  # noqa: BLE001 - Pillow's plugins raise anything at all on damaged files
-            raise DamagedItem(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+    try:
+        return _decode_bytes(payload, wanted)
+    except UnidentifiedImageError:
+        raise DamagedItem("no picture in any known format") from None
+    except Image.DecompressionBombError:
+        raise DamagedItem(f"declares more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise DamagedItem("needs more memory than there is") from None
+    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise anything at all on damaged files
+        raise DamagedItem(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
 
 
 def declared(payload: bytes) -> int:
     """Return how many pixels an encoded picture says that it has, without decoding it; 0 if it says nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(payload)) as image:
-                return int(image.width * image.height)
-        except Exception:  # noqa: BLE001 - as above; `decode` says what is wrong with it
-            return 0
+    try:
+        with Image.open(io.BytesIO(payload), formats=formats()) as image:
+            return int(image.width * image.height)
+    except Exception:  # noqa: BLE001 - as above; `decode` says what is wrong with it
+        return 0
 
 
 def _decode_bytes(payload: bytes, wanted: int | None) -> Pixels:
-    with Image.open(io.BytesIO(payload)) as image:
+    with Image.open(io.BytesIO(payload), formats=formats()) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise DamagedItem(f"declares {width} × {height} pixels, more than {MAX_PIXELS:,}")
@@ -77,7 +84,10 @@ def _decode_bytes(payload: bytes, wanted: int | None) -> Pixels:
 
 def picture_pixels(image: Image.Image) -> Pixels:
     """Return the pixels of an opened Pillow picture, uint8 ``[H, W, 3]``, turned upright."""
-    turned = ImageOps.exif_transpose(image)
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - its metadata is damaged, and its pixels are not: it stays as it lies
+        turned = None
     return _to_rgb(turned if turned is not None else image)
 
 
@@ -124,6 +134,8 @@ def from_array(array: npt.NDArray[Any]) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
+# Remarks on odd metadata; the pixels are what counts. Not while decoding: what threads would put back is any other's.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # A truncated file must raise rather than come back half grey.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS

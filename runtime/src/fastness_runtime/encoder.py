@@ -123,6 +123,11 @@ def load(folder: str | Path, *, threads: int | None = None, calls: int = 1, key:
         return Encoder(folder, about, session, INTAKES[about["modality"]](folder, about))
     except (KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"{folder / DESCRIPTION}: describes no export ({type(error).__name__}: {error})") from None
+    except (Unusable, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - what runtimes and tokenizers raise has no common kind
+        said = " ".join(str(error).split())[:200]
+        raise Unusable(f"{folder}: {about['runtime']} cannot load it ({said}); upgrade that, or export anew") from None
 
 
 def described(folder: Path) -> dict[str, Any]:

@@ -252,7 +252,9 @@ def write(folder: Path, encoder: Encoder, recipe: dict[str, Any], manifest: Mani
         identity = identity_of(hashes)
         write_json(temporary / "bundle.json", {"format": FORMAT, "id": identity, "core": hashes, "dim": encoder.dim})
 
-    replace_folder(folder, fill)
+    if isinstance(manifest, Bundle) and folder.resolve() == manifest.path.resolve():
+        raise BadInput(f"{folder}: is what this is made from; name another folder")
+    replace_folder(folder, fill, "bundle.json")
     return identity
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastness.core.errors import BadInput, Failure
 
+_IN_USE = {errno.EBUSY, errno.EINVAL}  # a working folder, a volume
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -36,6 +37,8 @@ def disk_errors(target: Path) -> Iterator[None]:
             raise Failure(f"{target}: no room left on the disk; free some space and run again") from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise Failure(f"{target}: not allowed to write here; choose another folder") from error
+        if error.errno in _IN_USE:
+            raise BadInput(f"{target}: cannot be replaced, since it is in use; name a folder in it") from error
         if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
             raise BadInput(f"{target}: a file or folder of another kind is in the way; choose another name") from error
         raise
@@ -79,8 +82,20 @@ def write_json(target: Path, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write a new folder beside ``target``, then put it in its place in one rename."""
+def replace_folder(target: Path, fill: Callable[[Path], None], mark: str | None = None) -> None:
+    """Let ``fill`` write a new folder beside ``target``, then put it in its place in one rename.
+
+    Args:
+        target: the folder, which may be there.
+        fill: writes into an empty folder.
+        mark: a file that all folders of the kind have; one that holds other things is not replaced.
+
+    Raises:
+        BadInput: something else lies there, or it cannot be replaced.
+        Failure: the disk is full or refuses.
+    """
+    if mark is not None and target.is_dir() and any(target.iterdir()) and not (target / mark).exists():
+        raise BadInput(f"{target}: holds other things, which would be replaced; name another folder")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp"))
@@ -89,9 +104,16 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
             fill(temporary)
             for file in temporary.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)  # some writers make files for their owner only
+                if file.is_file() and not file.is_symlink():
+                    with file.open("rb+") as written:
+                        os.fsync(written.fileno())
             if target.exists():
                 old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.old."))
-                target.rename(old / target.name)
+                try:
+                    target.rename(old / target.name)
+                except OSError:
+                    old.rmdir()
+                    raise
                 try:
                     temporary.rename(target)
                 except OSError:

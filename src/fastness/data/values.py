@@ -11,7 +11,9 @@ from typing import Literal
 Decimal = Literal[".", ","]
 DateOrder = Literal["ymd", "dmy", "mdy", "compact", "named"]
 
-_MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "n.a.", "-", "--", ".", "null", "none", "nan", "nat", "<na>"})
+MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "n.a.", "-", "--", ".", "null", "none", "nan", "nat", "<na>"})
+"""What a cell says, trimmed and in small letters, that holds nothing."""
+
 _GAP = "'’ \u00a0\u2009\u202f"  # what stands between thousands beside a dot or a comma
 _NUMBERS = {
     decimal: re.compile(
@@ -30,7 +32,7 @@ _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 def is_missing(text: str | None) -> bool:
     """Whether a cell says that nothing is known: empty, ``?``, ``NA``, ``null``, ``-`` and the like."""
-    return text is None or text.strip().lower() in _MISSING
+    return text is None or text.strip().lower() in MISSING
 
 
 def number(text: str, decimal: Decimal = ".") -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastness import bundle as bundles
 from fastness.bundle import heads
+from fastness.bundle.exported import Exported
 from fastness.bundle.heads import Head
 from fastness.core.errors import BadInput, GateRefused
 from fastness.core.files import replace_folder, sha256_file, write_bytes, write_json
@@ -27,7 +28,7 @@ from fastness_runtime.encoder import DESCRIPTION, FORMAT
 from fastness_runtime.items import INTAKES
 
 _COMPARED = 1000  # items
-_ENOUGH = 64  # items to calibrate by
+_FEW = 16  # items; of fewer the same ones calibrate and compare
 PARITY, SAMPLE = "parity.json", "sample.npz"
 
 
@@ -86,13 +87,15 @@ def export(
     kind = FORMS.get(form)()
     if not isinstance(bundle, bundles.Bundle):
         bundle = bundles.load(bundle)
+    if isinstance(bundle, Exported):
+        raise BadInput(f"{bundle.path}: is an export; export the bundle that it was made of")
     answers = None if head is None else _answering(bundle, head, side)
     whole, bundle = bundle, bundle.one_side(side)
     if kind.modalities and bundle.modality not in kind.modalities:
         raise BadInput(f"--format {form}: is made of encoders of {' or '.join(map(plural, kind.modalities))} alone")
     say = say or (lambda line: None)
     say("items …")
-    sample, others = _samples(bundle, data, kind.calibrated, seed, columns)
+    sample, others, held_out = _samples(bundle, data, kind.calibrated, seed, columns)
     folder = Path(out) if out is not None else whole.path / "exports" / (form if side is None else f"{form}-{side}")
     result: list[Parity] = []
 
@@ -106,11 +109,12 @@ def export(
         parity = compared(exported, sample, kind.judged, least, answers)
         if not parity.holds:
             raise GateRefused(f"{folder}: {form} refused: {parity.said}; choose another form, or say --floor")
-        write_json(temporary / PARITY, parity.to_dict() | {"data": _described(data), "hardware": describe()})
+        said = {"data": _described(data), "held_out": held_out, "hardware": describe()}
+        write_json(temporary / PARITY, parity.to_dict() | said)
         write_bytes(temporary / SAMPLE, sample_of(exported, sample))
         result.append(parity)
 
-    replace_folder(folder, fill)
+    replace_folder(folder, fill, DESCRIPTION)
     return Export(folder, form, sum(file.stat().st_size for file in folder.iterdir()), result[0])
 
 
@@ -168,18 +172,19 @@ def _shape(intake: Intake) -> list[int | str]:
 
 def _samples(
     bundle: bundles.Bundle, data: Any, calibrated: int, seed: int, columns: dict[str, str | None]
-) -> tuple[Sample, Sample]:
-    """Return items to compare by, and up to as many to calibrate by as are wanted: others, where there are enough."""
+) -> tuple[Sample, Sample, bool]:
+    """Return items to compare by, up to as many to calibrate by as are wanted, and whether those are others."""
     dataset = bundle.open(data, **columns)
     order = numpy_generator(seed, "parity").permutation(len(dataset))
-    compared = order[:_COMPARED]
-    others = order[_COMPARED : _COMPARED + calibrated]
-    others = others if len(others) >= min(calibrated, _ENOUGH) else compared[:calibrated]
+    apart = min(calibrated, max(len(order) - _COMPARED, len(order) // 2 if len(order) >= _FEW else 0))
+    others, compared = order[:apart], order[apart : apart + _COMPARED]
+    others = others if apart else compared[:calibrated]
     draw = KINDS.get(bundle.modality).sample
-    samples = draw(bundle, dataset.select(np.sort(compared))), draw(bundle, dataset.select(np.sort(others)))
-    if not len(samples[0]) or (calibrated and not len(samples[1])):
+    first = draw(bundle, dataset.select(np.sort(compared)))
+    second = draw(bundle, dataset.select(np.sort(others))) if calibrated else first.select(range(0))
+    if not len(first) or (calibrated and not len(second)):
         raise BadInput(f"{dataset.whole.source}: no usable item to compare by; give others")
-    return samples
+    return first, second, bool(apart) or not calibrated
 
 
 def _described(data: Any) -> str:

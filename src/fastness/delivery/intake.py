@@ -17,8 +17,10 @@ from fastness.data import Dataset
 from fastness.data.schema import Category
 from fastness.data.table import TableItems
 from fastness.data.text import texts_of
+from fastness.data.values import MISSING
+from fastness.delivery.mappings import as_mappings
 from fastness.encoders import Encoder
-from fastness_runtime.decode import DamagedItem, decode
+from fastness_runtime.decode import decode
 
 if TYPE_CHECKING:
     import onnx
@@ -94,17 +96,26 @@ def _pictures(encoder: Any) -> Intake:
 
     size = encoder.spec.size
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    return Intake("pixels", example, before=lambda graph: squares_first(graph, size))
+    return Intake("pixels", example, before=lambda graph: squares_first(graph, size), about={"size": size})
 
 
 def _some_pictures(bundle: Bundle, dataset: Dataset) -> Sample:
-    pixels = []
-    for row in dataset.rows:
-        try:
-            pixels.append(decode(dataset.payloads.read(int(row))))
-        except (DamagedItem, OSError):
-            continue  # opening the data has counted it
-    return Sample(pixels, bundle.embed(pixels, normalize=False))
+    items = bundle.encoder.prepare(dataset)
+    return Sample(_Pictures(items.dataset), bundle.embed_items(items, normalize=False))
+
+
+class _Pictures(Sequence[Any]):
+    """Pictures as the runtime takes them, each read when it is asked for: a thousand photographs fill a memory."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, place: Any) -> Any:
+        payload = self._dataset.payloads.read(int(self._dataset.rows[place]))
+        return payload if isinstance(payload, bytes) else decode(payload)
 
 
 def _texts(encoder: Any) -> Intake:
@@ -126,13 +137,13 @@ def _rows(encoder: Any) -> Intake:
         | ({"values": list(column.values)} if isinstance(column, Category) else {"origin": column.origin})
         for name, column in encoder.spec.schema.used.items()
     ]
-    return Intake("cells", torch.zeros(2, len(columns)), about={"columns": columns})
+    return Intake("cells", torch.zeros(2, len(columns)), about={"columns": columns, "missing": sorted(MISSING)})
 
 
 def _some_rows(bundle: Bundle, dataset: Dataset) -> Sample:
     items = bundle.encoder.prepare(dataset)
     assert isinstance(items, TableItems)
-    return Sample(items.cells, bundle.embed_items(items, normalize=False))
+    return Sample(as_mappings(items), bundle.embed_items(items, normalize=False))
 
 
 KINDS.register("image")(Kind(_pictures, _some_pictures))

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fastness import bundle as bundles
+from fastness.bundle.exported import Exported
 from fastness.core.errors import BadInput
 from fastness.core.seeds import numpy_generator
 from fastness.encoders import Encoder, build
@@ -126,6 +127,8 @@ def narrow(
 def _refuse(bundle: bundles.Bundle, dim: int, whiten: float | None, centre: bool | None, cut: bool) -> None:
     if bundle.modality == "sides":
         raise BadInput(f"{bundle.path}: its sides end in a common space of their own; train it with a smaller --width")
+    if isinstance(bundle, Exported):
+        raise BadInput(f"{bundle.path}: is an export; narrow the bundle that it was made of")
     if not 1 <= dim <= bundle.dim:
         raise BadInput(f"--dim {dim}: the vectors have {bundle.dim} numbers; give 1 to {bundle.dim}")
     if whiten is not None and not 0 <= whiten <= 1:

@@ -17,6 +17,7 @@ from fastness_runtime.sessions import OUTPUTS
 
 _SAME = 0.98  # share of items that must be given the same answer, be it a class or none
 _ALONE = 16  # items that are also given one by one
+_DIFFERENT = 1e-3  # of a number of an embedding of length 1
 _SHOWN = 64  # items from which those are taken that stay with the export
 _LARGEST = 4 << 20  # bytes of these, if there are smaller pictures
 _APART = (1, 2, 4, 8, 16)  # places between the items of a pair
@@ -80,8 +81,8 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the floor is kept, and the head says what it said."""
-        return self._kept and (self.head is None or self.head.holds)
+        """Whether the floor is kept, whatever an item comes with, and the head says what it said."""
+        return self._kept and self.alone <= _DIFFERENT and (self.head is None or self.head.holds)
 
     @property
     def _kept(self) -> bool:
@@ -90,6 +91,8 @@ class Parity:
     @property
     def said(self) -> str:
         """What is judged, in words."""
+        if self.alone > _DIFFERENT:
+            return f"an item alone is embedded otherwise than among others, by {self.alone:.2g}, not {_DIFFERENT:g}"
         if self._kept and self.head is not None:
             return self.head.said
         if self.judged == "order":
@@ -126,7 +129,9 @@ def sample_of(exported: Encoder, sample: Sample) -> bytes:
     Wherever the export is loaded later, whether it still gives these can be seen without any data.
     """
     few = sample.select(range(min(_SHOWN, len(sample))))
-    batches = [batch[:_ALONE] for _, batch in exported.batches(few.items, _ALONE)]
+    batches = [
+        batch[: max(1, min(_ALONE, _LARGEST // batch[:1].nbytes))] for _, batch in exported.batches(few.items, _ALONE)
+    ]
     batch = max(batches, key=lambda batch: (batch.nbytes <= _LARGEST, len(batch), -batch.nbytes))
     file = io.BytesIO()
     np.savez(file, batch=batch, embeddings=exported.session.run(batch, OUTPUTS[0])[0])

@@ -168,6 +168,8 @@ def family_of(encoder: Encoder) -> Family:
         BadInput: nobody has said where it can be.
     """
     names = dict(encoder.named_modules())
+    if not isinstance(getattr(encoder, "backbone", None), nn.Module):
+        raise BadInput("this has no network of its own that could be cut; prune the bundle of one side, not an export")
     if isinstance(encoder.backbone, ResNet):
         return ResNets(encoder)
     if re.match("vit-", encoder.spec.name):

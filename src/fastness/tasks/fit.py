@@ -137,7 +137,10 @@ def _numbers(probe: Probe, clusters: Clusters) -> Numbers:
     if weights.shape[1] == 1:  # of two classes there is one score
         weights, bias = np.concatenate([-weights, weights], 1) / 2, np.concatenate([-bias, bias]) / 2
     centre = clusters.means.mean(0)
-    whitening = np.linalg.cholesky(clusters.precision)
+    try:
+        whitening = np.linalg.cholesky(clusters.precision)
+    except np.linalg.LinAlgError:
+        raise BadInput("items of a class are all alike to this encoder; give two different ones a class") from None
     return Numbers(
         *(
             np.ascontiguousarray(value, np.float32)

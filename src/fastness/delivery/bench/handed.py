@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,12 @@ from fastness.core.files import write_bytes, write_json
 from fastness.core.registry import Registry
 from fastness.core.seeds import numpy_generator
 from fastness.data import Dataset
-from fastness.data.schema import Category
 from fastness.data.table import TableItems
 from fastness.data.text import texts_of
+from fastness.delivery.mappings import as_mappings
 from fastness_runtime.decode import DamagedItem, decode
 
 Items = list[bytes] | list[str] | list[dict[str, Any]]
-_EPOCH = datetime.datetime(1970, 1, 1)
 
 HANDED: Registry[Callable[[Bundle, Dataset], Items]] = Registry(
     "deliverable modality", "fastness.delivery.bench", dict.fromkeys(("image", "text", "table"), "handed")
@@ -60,29 +57,9 @@ def _texts(bundle: Bundle, dataset: Dataset) -> list[str]:
 
 @HANDED.register("table")
 def _rows(bundle: Bundle, dataset: Dataset) -> list[dict[str, Any]]:
-    """Rows as mappings from column to number, date (ISO 8601) or text, ``None`` where missing."""
     items = bundle.encoder.prepare(dataset)
     assert isinstance(items, TableItems)
-    columns = list(items.schema.used.items())
-    found = []
-    for row, cells in zip(items.dataset.rows, items.cells, strict=True):
-        texts = items.dataset.payloads.read(int(row))
-        found.append(
-            {
-                name: _value(column, float(cell), texts.get(name))
-                for (name, column), cell in zip(columns, cells, strict=True)
-            }
-        )
-    return found
-
-
-def _value(column: Any, cell: float, text: str | None) -> Any:
-    if math.isnan(cell):
-        return None
-    if isinstance(column, Category):
-        return text
-    value = cell + column.origin
-    return (_EPOCH + datetime.timedelta(days=value)).isoformat() if column.kind == "date" else value
+    return as_mappings(items)
 
 
 def draw(bundle: Bundle, dataset: Dataset, count: int, seed: int) -> Items:

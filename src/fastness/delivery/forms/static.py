@@ -61,7 +61,8 @@ class Static(Form):
 
 
 def _encoder(spec: Any, table: Floats) -> Encoder:
-    made = build(replace(spec, name="static", config={"vocab_size": len(table), "dim": table.shape[1]}, pooling="mean"))
+    config = {"vocab_size": len(table), "dim": table.shape[1]}  # as wide as what a layer behind the encoder gives
+    made = build(replace(spec, name="static", config=config, pooling="mean", projection=0))
     with torch.no_grad():
         made.backbone.get_parameter("net.embedding.weight").copy_(torch.from_numpy(table))
     return made.eval()
