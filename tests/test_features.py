@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import fastness as fs
 from conftest import fork
+from fastness.core.errors import BadInput
 from fastness.data.frame import Frame, frame_of
 from fastness.features import fill
 from fastness.features.events import events_of, names_in
