@@ -38,10 +38,13 @@ class Telemetry:
             "fastness_pairs", "Requests put to production and a candidate.", ["candidate", "answered"], registry=r
         )
         self.switches = Counter("fastness_switches", "Moves of the alias followed.", ["result"], registry=r)
+        self.lost = Counter("fastness_log_lost", "Lines that could not be written to the log.", registry=r)
 
     def beside(self) -> Telemetry:
         """Return one that logs to the same place, and counts for itself: what happens to another alias."""
-        return Telemetry(self._stream)
+        beside = Telemetry(self._stream)
+        beside.lost = self.lost  # it is the same log
+        return beside
 
     def batch(self, items: int, seconds: float) -> None:
         """Count a batch."""
@@ -53,8 +56,12 @@ class Telemetry:
         return generate_latest(self._collected)
 
     def log(self, event: str, **known: object) -> None:
-        """Write a line."""
-        if self._stream is not None:
-            told = {"time": round(time.time(), 3), "event": event, **known}
+        """Write a line; that it cannot be written is counted, and stops nothing."""
+        if self._stream is None:
+            return
+        told = {"time": round(time.time(), 3), "event": event, **known}
+        try:
             self._stream.write(orjson.dumps(told, default=str).decode() + "\n")
             self._stream.flush()
+        except (OSError, ValueError):  # the disk is full, nobody reads the pipe any more, or the file is closed
+            self.lost.inc()
