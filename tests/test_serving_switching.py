@@ -20,7 +20,10 @@ import numpy as np
 import pytest
 
 from conftest import database
+from fastness.core.errors import Failure
 from fastness.registry import Registry
+from fastness.registry.indexes import indexed, recorded
+from fastness.registry.registry import Version
 from fastness.registry.reindex import rebuild
 from fastness.serving.telemetry import Telemetry
 from fastness_runtime import signature
@@ -140,60 +143,115 @@ def test_a_request_keeps_its_release_and_nothing_else_does(registry: Registry, t
     assert alive() == 0 and max(counted[-10:]) <= max(counted[:10]), counted
 
 
-Spoil = Callable[[Registry, Path, Path], Callable[[], object]]
+@pytest.mark.parametrize("moved", [lambda registry: to(registry, 1), lambda registry: to(registry, 3)])
+def test_what_is_rolled_back_while_it_loads_is_not_put_in_place(
+    registry: Registry, truth: Truth, moved: Callable[[Registry], object]
+) -> None:
+    from fastness.serving.service import Service, Settings
+
+    loaded: list[Any] = []
+
+    async def main() -> None:
+        service = Service(registry, Settings("words", "production", COLLECTION), Telemetry(None))
+        for watch in await service.start():
+            watch.cancel()
+        live, really = service.live, service.live._load
+
+        def load(wanted: Any) -> Any:
+            loaded.append(really(wanted))
+            moved(registry)
+            return loaded[-1]
+
+        live._load, before = load, live.now
+        to(registry, 2)
+        await live.look()
+        assert live.now is before and before is not None and before.version == "words@1"
+        with pytest.raises(Failure, match="serves no more"):
+            await loaded[0].side("text", None).embed(["red"], 60)
+        found = await before.side("text", None).embed(truth.probes, 60)
+        np.testing.assert_allclose(found, truth.vectors["words@1"], atol=1e-5)
+        live._load = really
+        await live.look()
+        assert live.now is not None and live.trouble is None
+        assert live.now.version == str(registry.find("words@production"))
+        await service.stop([])
+
+    asyncio.run(main())
 
 
-def _sample_that_differs(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return spoiled(folder)
+def test_the_first_release_is_put_in_place_whatever_the_alias_names_by_then(registry: Registry) -> None:
+    from fastness.serving.service import Service, Settings
+
+    async def main() -> None:
+        service = Service(registry, Settings("words", "production", COLLECTION), Telemetry(None))
+        really = service.live._load
+
+        def load(wanted: Any) -> Any:
+            to(registry, 2)
+            return really(wanted)
+
+        service.live._load = load
+        watches = await service.start()  # there is something to serve until the next look
+        assert service.live.now is not None and service.live.now.version == "words@1"
+        await service.stop(watches)
+
+    asyncio.run(main())
 
 
-def _no_sample(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return _away(folder / "exports" / "onnx" / "sample.npz")
+def _cut_file(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _sample_that_is_none(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    path = folder / "exports" / "onnx" / "sample.npz"
-    return _cut(path, path.stat().st_size // 2)
-
-
-def _no_parity(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return _away(folder / "exports" / "onnx" / "parity.json")
-
-
-def _cut_graph(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return _cut(folder / "exports" / "onnx" / "encoder.onnx", 1000)
-
-
-def _graph_that_is_none(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+def _graph_that_is_none(export: Path) -> None:
     """Spoil a graph so that its hash is right."""
-    export = folder / "exports" / "onnx"
-    before = export.joinpath("export.json").read_text()
-    good = signature.sha256(export / "encoder.onnx")
-    mend = _cut(export / "encoder.onnx", 1000)
-    export.joinpath("export.json").write_text(before.replace(good, signature.sha256(export / "encoder.onnx")))
-    return lambda: (mend(), export.joinpath("export.json").write_text(before))
+    about, good = export / "export.json", signature.sha256(export / "encoder.onnx")
+    _cut_file(export / "encoder.onnx")
+    about.write_text(about.read_text().replace(good, signature.sha256(export / "encoder.onnx")))
 
 
-def _no_export(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return _away(folder / "exports")
+DAMAGED: list[tuple[Callable[[Path], object], str]] = [
+    (spoiled, "gives other vectors here than where it was made: cosine -1.0"),
+    (lambda export: (export / "sample.npz").unlink(), "has no sample to prove it by"),
+    (lambda export: _cut_file(export / "sample.npz"), "sample.npz"),
+    (lambda export: (export / "parity.json").unlink(), "parity.json: cannot be read"),
+    (lambda export: _cut_file(export / "encoder.onnx"), "encoder.onnx: was changed after the export was made"),
+    (_graph_that_is_none, "words@"),
+    (shutil.rmtree, "has no export to serve"),
+]
+"""What was wrong with a version's export when it was added, and what is said of it."""
 
 
-def _file_that_was_changed_in_the_store(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    shutil.rmtree(folder)
+def _add_damaged(registry: Registry, damage: Callable[[Path], object], copy: Path) -> Version:
+    """Add words@2 as it is after a damage, with the same index."""
+    shutil.copytree(registry.pull("words@2"), copy)
+    damage(copy / "exports" / "onnx")
+    version, index = registry.add(copy, "words"), indexed(registry, "words", 2, COLLECTION)
+    assert index is not None
+    same = {key: value for key, value in vars(index).items() if key not in ("id", "at", "number")}
+    recorded(registry, number=version.number, **same)
+    return version
+
+
+def _file_that_was_changed_in_the_store(registry: Registry, place: Path) -> Callable[[], object]:
+    shutil.rmtree(registry.pull("words@2"))
     digest, _ = registry.files(registry.find("words@2"))["exports/onnx/encoder.onnx"]
     (path,) = (place / "store").rglob(digest)
-    return _cut(path, 1000)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000])
+    return lambda: path.write_bytes(content)
 
 
-def _index_of_another_encoder(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
+def _index_of_another_encoder(registry: Registry, place: Path) -> Callable[[], object]:
     mine, other = (_folder(place, number) for number in (2, 3))
     mine.rename(place / "mine")
     shutil.copytree(other, mine)
     return lambda: (shutil.rmtree(mine), (place / "mine").rename(mine))
 
 
-def _no_index_where_it_was(registry: Registry, place: Path, folder: Path) -> Callable[[], object]:
-    return _away(_folder(place, 2))
+def _no_index_where_it_was(registry: Registry, place: Path) -> Callable[[], object]:
+    mine, kept = _folder(place, 2), place / "kept"
+    mine.rename(kept)
+    return lambda: kept.rename(mine)
 
 
 def _folder(place: Path, number: int) -> Path:
@@ -202,57 +260,50 @@ def _folder(place: Path, number: int) -> Path:
     return path
 
 
-def _away(path: Path) -> Callable[[], object]:
-    kept = path.with_name(f"{path.name}.kept")
-    path.rename(kept)
-    return lambda: kept.rename(path)
-
-
-def _cut(path: Path, left: int) -> Callable[[], object]:
-    content = path.read_bytes()
-    path.write_bytes(content[:left])
-    return lambda: path.write_bytes(content)
-
-
-TROUBLES: list[tuple[Spoil, str]] = [
-    (_sample_that_differs, "gives other vectors here than where it was made: cosine -1.0"),
-    (_no_sample, "has no sample to prove it by"),
-    (_sample_that_is_none, "sample.npz"),
-    (_no_parity, "parity.json: cannot be read"),
-    (_cut_graph, "encoder.onnx: was changed after the export was made"),
-    (_graph_that_is_none, "words@2: "),
-    (_no_export, "has no export to serve"),
+TROUBLES: list[tuple[Callable[[Registry, Path], Callable[[], object]], str]] = [
     (_file_that_was_changed_in_the_store, "was changed in the store"),
     (_index_of_another_encoder, "was made by another encoder"),
     (_no_index_where_it_was, "indexes/shop/words-2-"),
 ]
+"""What may happen to a version that is good, and what is said of it until that is mended."""
 
 
 def test_what_cannot_serve_leaves_the_old_one_serving_until_it_is_mended(
     registry: Registry, place: Path, truth: Truth, tmp_path: Path
 ) -> None:
-    folder = registry.pull("words@2")
     with (
         serving(SPEC, place, tmp_path / "log", "--collection", COLLECTION) as service,
         Clients(service.port, truth, 1) as clients,
     ):
         before = threads(service)
-        for failures, (spoil, said) in enumerate(TROUBLES):
-            mend = spoil(registry, place, folder)
+
+        def refused(number: int, said: str, failures: int) -> None:
+            to(registry, number)
+            about = service.until(lambda about: about["trouble"])
+            assert said in about["trouble"] and "\n" not in about["trouble"], about
+            assert (about["version"], about["wanted"]) == ("words@1", f"words@{number}")
+            assert service.metric("fastness_behind") == 1 and service.ask("/readyz").json["behind"] is True
+            assert service.metric("fastness_switches_total", result="failed") > failures
+            clients.progress()
+
+        def served(number: int) -> None:
+            about = service.until(lambda about: about["version"] == f"words@{number}" and not about["trouble"])
+            assert about["wanted"] is None and service.metric("fastness_behind") == 0
+
+        for failures, (damage, said) in enumerate(DAMAGED):
+            version = _add_damaged(registry, damage, tmp_path / f"copy {failures}")
+            refused(version.number, said, failures)
+            to(registry, 1)
+            served(1)
+        for failures, (spoil, said) in enumerate(TROUBLES, len(DAMAGED)):
+            mend = spoil(registry, place)
             try:
-                to(registry, 2)
-                about = service.until(lambda about: about["trouble"])
-                assert said in about["trouble"] and "\n" not in about["trouble"], about
-                assert (about["version"], about["wanted"]) == ("words@1", "words@2")
-                assert service.metric("fastness_behind") == 1 and service.ask("/readyz").json["behind"] is True
-                assert service.metric("fastness_switches_total", result="failed") > failures
-                clients.progress()
+                refused(2, said, failures)
             finally:
                 mend()
-            about = service.until(lambda about: about["version"] == "words@2")
-            assert about["trouble"] is None and about["wanted"] is None and service.metric("fastness_behind") == 0
+            served(2)
             to(registry, 1)
-            service.until(lambda about: about["version"] == "words@1")
+            served(1)
         until(lambda: threads(service), lambda n: n <= before + 4)  # what failed to load has left none
     assert clients.wrong == []
 

@@ -112,7 +112,22 @@ class Live:
             self._failed = (_key(wanted), time.monotonic())
             self._stumble(wanted, said if str(wanted.version) in said else f"{wanted.version}: {said}")
             return
+        if self._now is not None and not await self._named(wanted):
+            await asyncio.to_thread(release.close)
+            self._telemetry.log("not switched", wanted=str(wanted.version), why="the alias has moved on meanwhile")
+            return
         self._switch(release)
+
+    async def _named(self, loaded: Target) -> bool:
+        """Whether the alias still names a version, as far as is known: loading takes long, and it may have moved.
+
+        A newer index of the same version is no reason to serve neither: it is loaded next.
+        """
+        try:
+            named = await asyncio.to_thread(target, self._registry, self.name, self.alias, self.collection)
+        except FastnessError:  # the registry is away: what it said last holds
+            return True
+        return named is not None and str(named.version) == str(loaded.version)
 
     def _switch(self, release: Release) -> None:
         before, self._now = self._now, release
