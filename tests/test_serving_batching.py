@@ -170,7 +170,47 @@ def test_a_large_request_holds_up_no_small_one() -> None:
     assert [x for x in compute.computed if x >= 1000] == [float(i) for i in range(1000, 1200)]  # in order
 
 
-def test_of_more_requests_than_a_batch_holds_the_oldest_come_first() -> None:
+@pytest.mark.parametrize("work", [4.0, 30.0])
+def test_a_large_request_gives_way_where_a_batch_holds_few_items(work: float) -> None:
+    compute = Computing()
+
+    async def main() -> None:
+        batcher._latency.observe = lambda work, seconds: None  # 2 ms a unit: so of 20 ms two items, or not even one
+        first = await held(compute, batcher)
+        asked = [asyncio.create_task(batcher.run([float(1000 + i) for i in range(100)], ("novelty",), 1e6))]
+        await asyncio.sleep(0)
+        asked += [asyncio.create_task(batcher.run([float(i)], ("novelty",), 1e6)) for i in range(2, 6)]
+        await asyncio.sleep(0)
+        compute.open.set()
+        await asyncio.gather(first, *asked)
+
+    with batching(compute, Limits(64, 0.02, 1e6), work=lambda item: work) as batcher:
+        asyncio.run(main())
+    assert max(map(len, compute.batches[:5])) <= 2
+    assert compute.computed[1:6] == [1000.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_what_a_large_request_leaves_for_later_is_not_before_a_small_one() -> None:
+    compute = Computing()
+
+    async def main() -> list[Any]:
+        first = await held(compute, batcher)
+        asked = [[1000.0] * 100, *([float(i)] for i in range(2, 14)), [2000.0] * 9]
+        tasks = [asyncio.create_task(batcher.run(items, ("novelty",), 1e6)) for items in asked]
+        await asyncio.sleep(0)
+        assert batcher.refusal() is not None
+        compute.open.set()
+        return await settled(first, *tasks)
+
+    # Of 2 ms each: half a one that is computed, one of the large request, and those that came before: ten at most.
+    with batching(compute, Limits(64, 1e6, 0.0201)) as batcher:
+        _, large, *small, second = asyncio.run(main())
+    assert large[0].tolist() == [1e6] * 100
+    assert [isinstance(answer, Overloaded) for answer in small] == [False] * 9 + [True] * 3
+    assert isinstance(second, Overloaded) and second.reason == "queue"
+
+
+def test_requests_take_turns_the_oldest_first() -> None:
     compute = Computing()
 
     async def main() -> None:
@@ -184,7 +224,7 @@ def test_of_more_requests_than_a_batch_holds_the_oldest_come_first() -> None:
 
     with batching(compute, Limits(4, 1e6, 1e6)) as batcher:
         asyncio.run(main())
-    assert [set(batch) for batch in compute.batches[1:]] == [{20, 30, 40, 50}, {21, 31, 41, 51}, {60, 61, 70, 71}]
+    assert [set(batch) for batch in compute.batches[1:]] == [{20, 30, 40, 50}, {60, 70, 21, 31}, {41, 51, 61, 71}]
 
 
 def test_idle_workers_share_a_large_request() -> None:
@@ -298,9 +338,28 @@ def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
 
 
 def test_what_could_not_be_done_in_time_is_refused_at_once() -> None:
-    with batching(Computing()) as batcher, pytest.raises(Overloaded) as refused:
-        asyncio.run(batcher.run([1.0] * 100, ("novelty",), 0.1))  # by the 2 ms that are assumed of each: 0.2 s
-    assert refused.value.reason == "deadline" and refused.value.after == pytest.approx(0.2)
+    compute = Computing()
+
+    async def main() -> None:
+        first = await held(compute, batcher)
+        with pytest.raises(Overloaded) as refused:  # by the 2 ms that are assumed of each, and half of what is computed
+            await batcher.run([1.0] * 100, ("novelty",), 0.1)
+        assert refused.value.reason == "deadline" and refused.value.after == pytest.approx(0.201)
+        compute.open.set()
+        await first
+
+    with batching(compute) as batcher:
+        asyncio.run(main())
+
+
+def test_where_nothing_is_before_it_nothing_is_refused_whatever_is_thought_of_it() -> None:
+    with batching(Computing(), Limits(wait=0.01), work=lambda item: 64.0) as batcher:
+        for seconds in (None, 1e9):  # what is assumed, which is 40 s; and after a batch that took very long
+            if seconds is not None:
+                batcher.learn([1.0], seconds)
+            assert batcher.refusal() is None
+            (found,) = asyncio.run(batcher.run([3.0] * 300, ("novelty",), 30))
+            assert found.tolist() == [9.0] * 300
 
 
 @given(st.integers(1, 40), st.integers(1, 5))

@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -69,17 +70,24 @@ class _Job:
     left: int = 0
     found: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._before = [0.0, *accumulate(self.works)]  # work of the items before each
+
     @property
     def waiting(self) -> float:
         """Work that no batch has taken yet."""
-        return sum(self.works[self.taken :])
+        return self.next(len(self.items))
+
+    def next(self, items: int) -> float:
+        """Work of the next so many items, or of as many as are left."""
+        return self._before[min(self.taken + items, len(self.items))] - self._before[self.taken]
 
 
 class Batcher:
     """Computes items in batches, on threads of its own.
 
-    It never waits for more items: while a batch is computed the next one gathers, and a lone item starts at once. A
-    batch takes from every waiting request, the oldest first, so that a large one does not hold up the small.
+    It never waits for more items: while a batch is computed the next one gathers, and a lone item starts at once. The
+    requests that wait take turns, an item each, the oldest first, so that a large one does not hold up the small.
 
     Args:
         compute: from items and names of outputs to an array an output, row i of item i; called on several threads. An
@@ -101,8 +109,9 @@ class Batcher:
         self._compute, self._work, self._limits, self._seen = compute, work, limits, seen
         self._workers = workers
         self._latency = Latency()
-        self._jobs: deque[_Job] = deque()
-        self._waiting = self._running = 0.0  # work that is in no batch yet, and in those that are computed
+        self._jobs: deque[_Job] = deque()  # whose turn it is comes first
+        self._waiting = 0.0  # work that is in no batch yet
+        self._running: list[float] = []  # work of the batches that are computed
         self._closed = False
         self._lone = 0  # batches of which not two items fit
         self._change = threading.Condition()
@@ -114,12 +123,18 @@ class Batcher:
     def waiting(self) -> float:
         """Seconds until what waits is computed, as far as the line of the latency knows."""
         with self._change:
-            return self._expected(0.0)
+            return self._expected(self._waiting)
 
-    def refusal(self) -> Overloaded | None:
-        """Return why nothing more is taken now: more is waiting than is borne."""
-        expected = self.waiting
-        return Overloaded("queue", expected - self._limits.wait / 2) if expected > self._limits.wait else None
+    def refusal(self, items: int = 1) -> Overloaded | None:
+        """Return why a request of so many items is not taken now: it would have to wait for more than is borne."""
+        with self._change:
+            expected = self._beyond(self._limits.wait, items)
+        return None if expected is None else Overloaded("queue", expected - self._limits.wait / 2)
+
+    def learn(self, items: Sequence[Any], seconds: float) -> None:
+        """Take a batch that was computed elsewhere into the line of the latency."""
+        with self._change:
+            self._latency.observe(sum(map(self._work, items)), seconds)
 
     async def run(self, items: Sequence[Any], outputs: tuple[str, ...], timeout: float) -> Arrays:
         """Compute items: an array an output, row i of item i.
@@ -141,9 +156,9 @@ class Batcher:
         with self._change:
             if self._closed:
                 raise Failure("this version serves no more; ask again")
-            if refusal := self.refusal():
+            if refusal := self.refusal(len(items)):
                 raise refusal
-            if (expected := self._expected(sum(works))) > timeout:
+            if (expected := self._beyond(timeout, len(items), sum(works))) is not None:
                 raise Overloaded("deadline", expected)
             self._jobs.append(job)
             self._waiting += sum(works)
@@ -158,10 +173,28 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _expected(self, more: float) -> float:
-        """Return the seconds that what is there and some more work will take."""
-        work = self._waiting + self._running / 2 + more  # of what is being computed half is done, on average
+    def _expected(self, work: float) -> float:
+        """Return the seconds until so much work is done that is still to begin."""
+        work += sum(self._running) / 2  # of what is being computed half is done, on average
         return self._latency.pace * work / self._workers
+
+    def _beyond(self, most: float, items: int, own: float = 0.0) -> float | None:
+        """Return in how many seconds a new request of so many items is served, if that is more than is borne.
+
+        It takes turns with those that wait: what these leave for later than its last turn is not before it. Where
+        nothing is before it it is never refused, since only what is computed tells how long that takes.
+
+        Args:
+            most: seconds that are borne.
+            items: of the request.
+            own: work of these, if they are to be done; else they are to be begun.
+        """
+        if not self._jobs and not self._running:
+            return None
+        if self._expected(self._waiting + own) <= most:
+            return None  # nor is it if less is counted; so there is seldom a need to look at every request
+        expected = self._expected(sum(job.next(items) for job in self._jobs) + own)
+        return expected if expected > most else None
 
     def _serve(self) -> None:
         while True:
@@ -174,31 +207,31 @@ class Batcher:
                 if self._jobs:
                     self._change.notify()  # one thread was woken for a request; what it leaves is for the next
                 work = sum(job.works[i] for job, places in batch for i in places)
-                self._running += work
+                self._running.append(work)
             if batch:
                 self._answer(batch, work)
             with self._change:
-                self._running -= work
+                self._running.remove(work)
 
     def _batch(self) -> list[tuple[_Job, range]]:
         """Take the next items from the jobs that wait; of those that wait in vain nothing."""
         now = time.monotonic()
         for job in [job for job in self._jobs if job.deadline < now or job.done.cancelled()]:
             self._drop(job)
-            _finish(job, Overloaded("deadline", self._expected(0.0)))
+            _finish(job, Overloaded("deadline", self._expected(self._waiting)))
         within = self._within()
         starts: dict[_Job, int] = {}
-        for number, job in enumerate(self._turns()):
-            cost = job.works[job.taken]
-            if number == self._limits.rows or (number and cost > within):
+        for number in range(self._limits.rows):
+            if not self._jobs or (number and self._jobs[0].next(1) > within):
                 break
+            job = self._jobs.popleft()
+            cost = job.next(1)
             starts.setdefault(job, job.taken)
             job.taken += 1
             within -= cost
             self._waiting -= cost
-        for job in starts:
-            if job.taken == len(job.items):
-                self._jobs.remove(job)
+            if job.taken < len(job.items):
+                self._jobs.append(job)
         return [(job, range(start, job.taken)) for job, start in starts.items()]
 
     def _within(self) -> float:
@@ -208,19 +241,11 @@ class Batcher:
         """
         fits = self._latency.work_within(self._limits.batch)
         least = max(fits, self._latency.base / self._latency.each)
-        first = self._jobs[0].works[self._jobs[0].taken] if self._jobs else 0.0
+        first = self._jobs[0].next(1) if self._jobs else 0.0
         if fits >= 2 * first:
             return least
         self._lone += 1
         return least if self._lone % _TRY else max(least, 4 * first)
-
-    def _turns(self) -> Iterator[_Job]:
-        """Yield the job whose next item is to be taken: a share of each job, then what is left, the oldest first."""
-        share = max(1, self._limits.rows // max(1, len(self._jobs)))
-        for most in (share, self._limits.rows):
-            for job in self._jobs:
-                for _ in range(min(most, len(job.items) - job.taken)):
-                    yield job
 
     def _drop(self, job: _Job) -> None:
         self._jobs.remove(job)
