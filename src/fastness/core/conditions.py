@@ -100,10 +100,13 @@ def parse(expression: str, kinds: Mapping[str, str], what: str) -> Condition:
         tree = ast.parse(_QUOTED.sub(name, expression).strip(), mode="eval").body
         return _Reader(kinds, quoted, what).read(tree)
     except (SyntaxError, TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        why = error.args[0] if error.args else type(error).__name__
-        raise BadInput(
-            f"{what} '{expression[:200]}': {why}; write it like: brightness < 40 and category == 'shoes'"
-        ) from None
+        said, why = _line(expression), _line(error.args[0] if error.args else type(error).__name__)
+        raise BadInput(f"{what} '{said}': {why}; write it like: brightness < 40 and category == 'shoes'") from None
+
+
+def _line(said: object) -> str:
+    """Return the beginning of a text as one line."""
+    return " ".join(str(said).split())[:200]
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class _Reader:
         name = self.quoted.get(node.id, node.id)
         if name not in self.kinds:
             known = ", ".join(sorted(self.kinds))[:500] or "no column"
-            raise BadInput(f"{self.what}: nothing is known of '{name}'; known: {known}")
+            raise BadInput(f"{self.what}: nothing is known of '{_line(name)}'; known: {known}")
         return name
 
     def _literal(self, node: ast.expr, column: str) -> float | str:
