@@ -15,7 +15,7 @@ from fastness.core.errors import BadInput
 from fastness.index import Hit
 from fastness.serving.batching import Overloaded
 from fastness.serving.doors import Asked, Refusal, answer
-from fastness.serving.release import Floats, Release, Searching, Side
+from fastness.serving.release import Floats, Release, Side
 from fastness.serving.router import Made
 from fastness.serving.service import Service
 from fastness.serving.wanted import Embeddings, Item, Search, Wanted, modality_of, pictures, read
@@ -63,9 +63,11 @@ class Questions:
         if release.search is None:
             raise Refusal(404, "no collection is served here; start the service with --collection")
         wanted = read(Search, asked.body, self._service.settings.most_items)
+        release.search.searches.check_room(asked.timeout)  # nothing is embedded in vain
         side, items = await self._items(asked, wanted)
         vectors = await self._vectors(asked, wanted, side, items)
-        results = await self._found(release.search, vectors, wanted)
+        release.search.searches.check_room(asked.timeout)
+        results = await release.search.nearest(vectors, wanted.k, wanted.where)
         listed = [[_hit(hit, release.search.previews) for hit in hits] for hits in results]
         return answer({"results": listed, **_by(release)})
 
@@ -140,7 +142,8 @@ class Questions:
     async def _ready(self, asked: Asked, side: Side, items: list[Item]) -> list[Any]:
         """Return items as the runtime takes them; what takes long is done beside the loop that answers others."""
         if side.modality == "image":
-            return await pictures(items, self._service.decoders, partial(self._allow, asked))
+            allow = partial(self._allow, asked)
+            return await pictures(items, self._service.decoders, allow, side.encoder.about.get("size"))
         if side.modality == "table":
             return list(items)
         texts = [item for item in items if isinstance(item, str)]
@@ -157,10 +160,6 @@ class Questions:
             raise Overloaded("pixels", 1.0)
         self._service.pixels += pixels
         asked.pixels = pixels
-
-    async def _found(self, searching: Searching, vectors: Floats, wanted: Search) -> list[list[Hit]]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(searching.pool, searching.find, vectors, wanted.k, wanted.where)
 
 
 def _release(asked: Asked) -> Release:

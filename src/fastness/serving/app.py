@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from importlib import metadata
 from typing import Any
@@ -149,9 +148,9 @@ class About:
         assert asked.release is not None
         if asked.release.search is None:
             raise Refusal(404, "no collection is served here")
-        loop = asyncio.get_running_loop()
         search = asked.release.search
-        seen = await loop.run_in_executor(search.pool, search.seen, asked.request.path_params["id"])
+        search.looks.check_room(asked.timeout)
+        seen = await search.look(asked.request.path_params["id"])
         if seen is None:
             raise Refusal(404, "no preview of such an item; rebuild the index with --previews")
         kind, content = seen

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +23,22 @@ from fastness.index import Hit, Index
 from fastness.index.previews import kept, preview
 from fastness.registry import Registry
 from fastness.registry.target import Target
-from fastness.serving.batching import Arrays, Batcher, Limits, Unreadable
+from fastness.serving.batching import Arrays, Batcher, Limits, Overloaded, Unreadable
 from fastness.serving.forms import chosen
+from fastness.serving.latency import Latency
 from fastness_runtime import Answers, Encoder, Unusable, signature
 from fastness_runtime import load as load_export
 from fastness_runtime.encoder import described
-from fastness_runtime.items import Texts, Tokens
+from fastness_runtime.items import PADDING, Texts, Tokens
 from fastness_runtime.sessions import ANSWERS, OUTPUTS
 
 SAMPLE, PARITY = "sample.npz", "parity.json"
 _LEAST = 0.99  # cosine to what the export gave where it was made, of forms that are judged by the order of pairs
 _WARM = (1, 2, 4, 8, 16)  # batches that are computed before the first request
+_TOGETHER = 60.0  # seconds until all threads of a release must have begun
 Seen = Callable[[int, float], None]
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,19 @@ class Side:
         vectors, probabilities, novelty = await self.batcher.run(items, (*OUTPUTS[:1], *ANSWERS), timeout)
         return vectors, Answers.of(probabilities, novelty, self.head["classes"], self.head["threshold"])
 
-    def _computed(self, items: list[Any], outputs: tuple[str, ...]) -> Arrays:
+    def warm(self) -> None:
+        """Compute batches of its sample, so that the first request finds all ready, and how long batches last known."""
+        row = _sample(self.encoder.folder)[0][0]
+        item = Tokens(row[row != PADDING].tolist()) if self.modality == "text" else row
+        for learns in (False, True):  # what a runtime does once is not what batches last
+            for number in _WARM:
+                items: Any = [item] * number if self.modality == "text" else np.repeat(row[None], number, 0)
+                began = time.perf_counter()
+                self._computed(items, OUTPUTS[:1])
+                if learns:
+                    self.batcher.learn(items, time.perf_counter() - began)
+
+    def _computed(self, items: Any, outputs: tuple[str, ...]) -> Arrays:
         return self.encoder.compute(items, *outputs, batch_size=len(items))
 
 
@@ -137,7 +155,7 @@ class Release:
                     raise BadInput(f"{export}: was made of another bundle than {target.version}; export anew")
                 self.sides[name] = Side(export, power, limits, seen)
             if target.index is not None:
-                self.search = Searching(target, self._spaces(), power.searchers)
+                self.search = Searching(target, self._spaces(), power.searchers, limits.wait)
             self._warm()
         except BaseException as error:
             self.close()
@@ -194,27 +212,120 @@ class Release:
 
     def _warm(self) -> None:
         for side in self.sides.values():
-            batch = _sample(side.encoder.folder)[0]
-            for number in _WARM:
-                side.encoder.session.run(np.repeat(batch[:1], number, 0), OUTPUTS[0])
+            side.warm()
         if self.search is not None:
             first = next(iter(self.sides.values()))
-            self.search.find(_sample(first.encoder.folder)[1][:1], 1, None)
+            self.search.warm(_sample(first.encoder.folder)[1][:1])
+
+
+class Calls:
+    """Calls on threads of their own, of which none waits longer than is borne.
+
+    Args:
+        threads: calls that are made at once.
+        wait: seconds that a call may have to wait.
+        name: of the threads.
+    """
+
+    def __init__(self, threads: int, wait: float, name: str) -> None:
+        self.threads, self._wait = threads, wait
+        self.pool = ThreadPoolExecutor(threads, name)
+        self._latency = Latency()
+        self._lock = threading.Lock()
+        self._calls = self._waiting = self._running = 0  # calls that are not over; work of those to begin, and begun
+
+    def check_room(self, timeout: float) -> None:
+        """Refuse a call that would have to wait too long.
+
+        Args:
+            timeout: seconds after which nobody wants it any more.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        with self._lock:
+            if self._calls < self.threads:
+                return
+            expected = self._latency.pace * (self._waiting + self._running / 2) / self.threads
+        if expected > self._wait:
+            raise Overloaded("queue", expected - self._wait / 2)
+        if expected > timeout:
+            raise Overloaded("deadline", expected)
+
+    async def make(self, work: int, call: Callable[..., T], *told: Any) -> T:
+        """Return what a call returns that is so much work; whether there is room is not asked again."""
+        future = self.pool.submit(self._made, work, call, told)
+        with self._lock:
+            self._calls += 1
+            self._waiting += work
+        future.add_done_callback(partial(self._over, work))
+        return await asyncio.wrap_future(future)
+
+    def learn(self, work: int, seconds: float) -> None:
+        """Take into account how long so much work took."""
+        with self._lock:
+            self._latency.observe(work, seconds)
+
+    def _made(self, work: int, call: Callable[..., T], told: tuple[Any, ...]) -> T:
+        with self._lock:
+            self._waiting -= work
+            self._running += work
+        began = time.perf_counter()
+        try:
+            found = call(*told)
+            self.learn(work, time.perf_counter() - began)
+            return found
+        finally:
+            with self._lock:
+                self._running -= work
+                self._calls -= 1
+
+    def _over(self, work: int, future: Future[Any]) -> None:
+        if future.cancelled():  # nobody waited for it any more, and it was never begun
+            with self._lock:
+                self._waiting -= work
+                self._calls -= 1
 
 
 class Searching:
-    """The index of a release, on threads of its own, each with the index opened for itself."""
+    """The index of a release, on threads of its own, each with the index opened for itself.
 
-    def __init__(self, target: Target, spaces: set[str], threads: int) -> None:
+    Attributes:
+        searches, looks: for its items by their vectors, and at their previews.
+    """
+
+    def __init__(self, target: Target, spaces: set[str], threads: int, wait: float) -> None:
         assert target.index is not None
         self._address, self._name = target.index.address, str(target.index)
         self._own = threading.local()
         self._opened: list[Index] = []
-        self.pool = ThreadPoolExecutor(threads, "search")
+        self.searches, self.looks = Calls(threads, wait, "search"), Calls(1, wait, "look")
         with Index.open(self._address) as index:
             if index.about.space not in spaces:
                 raise Failure(f"{self._name}: was made by another encoder than {target.version}; rebuild it")
             self.items, self.columns, self.previews = len(index), index.columns(), kept(self._address)
+
+    async def nearest(self, vectors: Floats, k: int, where: str | None) -> list[list[Hit]]:
+        """Return the nearest items of each vector, found on one of its threads; see `find`."""
+        return await self.searches.make(len(vectors), self.find, vectors, k, where)
+
+    async def look(self, item: str) -> tuple[str, bytes] | None:
+        """Return what `seen` does, on a thread of its own."""
+        return await self.looks.make(1, self.seen, item)
+
+    def warm(self, vectors: Floats) -> None:
+        """Open the index on every thread, and learn how long a search takes."""
+        together = threading.Barrier(self.searches.threads, timeout=_TOGETHER)
+
+        def first() -> None:
+            together.wait()  # so that no thread does it twice, and another not at all
+            self.find(vectors, 1, None)
+            began = time.perf_counter()
+            self.find(vectors, 1, None)
+            self.searches.learn(len(vectors), time.perf_counter() - began)
+
+        for future in [self.searches.pool.submit(first) for _ in range(self.searches.threads)]:
+            future.result()
 
     def find(self, vectors: Floats, k: int, where: str | None) -> list[list[Hit]]:
         """Return the nearest items of each vector; see `Index.search`."""
@@ -238,7 +349,8 @@ class Searching:
 
     def close(self) -> None:
         """End the searches under way."""
-        self.pool.shutdown()
+        self.searches.pool.shutdown()
+        self.looks.pool.shutdown()
         for index in self._opened:
             index.close()
 

@@ -340,11 +340,10 @@ class Router:
         if before.made is None or after.made is None:
             return Compared(False, seconds)
         hits = []
-        loop = asyncio.get_running_loop()
         for tried, made in ((before, before.made), (after, after.made)):
             search = tried.release.search
             if search is not None:
-                found = await loop.run_in_executor(search.pool, search.find, made.vectors, _NEAREST, None)
+                found = await search.nearest(made.vectors, _NEAREST, None)
                 hits.append([[hit.id for hit in row] for row in found])
         both = hits if len(hits) == 2 else []
         losses = await asyncio.to_thread(running.losses, before.made, after.made, both)
