@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fastness as fs
-from conftest import picture, png
+from conftest import picture, png, write_pictures
 from fastness.core.errors import BadInput
+from fastness.data import traits
 from fastness.monitoring.kept.payloads import payload
 from fastness.monitoring.kept.windows import Kept, kept
 from fastness.monitoring.sketch import Sketch
@@ -177,6 +179,40 @@ def test_without_watch_nothing_is_written_and_killed_with_it_little_is_lost(regi
 def ask_all_but_search(service: Service) -> None:
     for route in ("/v1/embeddings", "/v1/classify"):
         assert service.ask(route, {"input": ASKED["words"]}).status == 200
+
+
+def test_large_photographs_are_decoded_as_in_training_and_told_of_as_in_the_sketch(
+    photos: Made, tmp_path: Path
+) -> None:
+    from fastness.data.cache import decode_square
+    from fastness_runtime.decode import decode
+
+    def photograph(seed: int) -> np.ndarray:  # with a grain that is only seen at its own size
+        grain = np.random.default_rng(seed).normal(0, 60, (300, 400, 1))
+        return np.clip(np.asarray(Image.fromarray(picture(seed)).resize((400, 300))) + grain, 0, 255).astype(np.uint8)
+
+    paths = write_pictures(tmp_path / "data", np.stack([photograph(i) for i in range(6)]), ".jpg")
+    files = [path.read_bytes() for path in paths]
+    copy = Made(Path(shutil.copytree(photos.bundle, tmp_path / "bundle")), tmp_path / "data")
+    about = fs.sketch(copy.bundle, copy.data, form="onnx")
+    with Registry(tmp_path / "registry") as opened:
+        release(opened, [copy], "photos", index=False)
+    urls = ["data:image/jpeg;base64," + base64.b64encode(file).decode() for file in files]
+    watch, names = tmp_path / "watch", [path.name for path in paths]
+    with serving("photos@production", tmp_path / "registry", tmp_path / "log", "--watch", watch) as service:
+        answer = service.ask("/v1/embeddings", {"input": urls, "ids": names})
+        assert service.kill(signal.SIGTERM) == 0
+    found = [one["embedding"] for one in answer.json["data"]]
+    size = photos.encoder.about["size"]
+    squares = photos.encoder.embed(np.stack([decode_square(file, size) for file in files]))
+    np.testing.assert_allclose(found, squares, atol=2e-3)
+    assert decode(files[0], size).shape[:2] != decode(files[0]).shape[:2]
+    whole = photos.encoder.embed([decode(file) for file in files])
+    assert np.abs(whole - squares).max() > 2 * np.abs(np.array(found) - squares).max()
+    (window,) = [w.window for w in kept(watch, "photos", "production") if len(w.window)]
+    order = [[Path(item).name for item in about.window.ids].index(item) for item in window.ids]
+    for fact in traits.OF_PICTURE:
+        np.testing.assert_allclose(window.columns[fact], about.window.columns[fact][order], rtol=1e-5, err_msg=fact)
 
 
 def test_a_sketch_that_was_changed_stops_nothing(made: dict[str, Made], tmp_path: Path) -> None:

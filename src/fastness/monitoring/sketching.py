@@ -15,6 +15,7 @@ from fastness.bundle.heads import Head
 from fastness.core.errors import BadInput
 from fastness.core.seeds import derive, numpy_generator
 from fastness.data import Dataset, traits
+from fastness.data.cache import DecodedImages
 from fastness.data.items import Items
 from fastness.data.manifest import printable
 from fastness.data.table import TableItems
@@ -185,12 +186,13 @@ def told(items: Items) -> dict[str, Array]:
         return traits.of_cells(items.cells, columns)
     if dataset.modality == "text":
         return _by_name(traits.OF_TEXT, [traits.of_text(text) for text in texts_of(dataset)])
-    return _by_name(traits.OF_PICTURE, [_of_picture(dataset, int(row)) for row in dataset.rows])
+    assert isinstance(items, DecodedImages)
+    return _by_name(traits.OF_PICTURE, [_of_picture(dataset, int(row), items.size) for row in dataset.rows])
 
 
-def _of_picture(dataset: Dataset, row: int) -> tuple[float, ...]:
+def _of_picture(dataset: Dataset, row: int, size: int) -> tuple[float, ...]:
     try:
-        return traits.of_picture(decode(dataset.payloads.read(row)))
+        return traits.of_picture(decode(dataset.payloads.read(row), size))
     except (DamagedItem, OSError):  # it could be decoded when it was made ready
         return (np.nan,) * len(traits.OF_PICTURE)
 
