@@ -104,11 +104,7 @@ class Texts:
         tokens = items if len(items) and isinstance(items[0], Tokens) else self.tokens(items)
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         for part in _alike(lengths, size):
-            length = int(
-                lengths[part[0]]
-            )  # of the longest; the encoder may have no place behind the last that it keeps
-            width = min(_padded(length), max(length, self._longest or _padded(length)))
-            batch = np.full((len(part), width), PADDING, np.int32)
+            batch = np.full((len(part), self._width(int(lengths[part[0]]))), PADDING, np.int32)
             for row, position in enumerate(part):
                 batch[row, : lengths[position]] = tokens[position]
             yield part, batch
