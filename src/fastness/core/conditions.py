@@ -205,5 +205,5 @@ def sql(condition: Condition, column: Callable[[str], Fragment], place: str) -> 
 
 def missing(values: npt.NDArray[Any]) -> Mask:
     """Return where an array of numbers or texts has no value, bool ``[N]``."""
-    mask: Mask = values == "" if values.dtype.kind == "U" else np.isnan(values)
+    mask: Mask = values == "" if values.dtype.kind in "UO" else np.isnan(values)
     return mask
