@@ -56,7 +56,7 @@ def judged_until(registry: Registry, name: str, alias: str) -> int:
 
 
 def history(registry: Registry, name: str, alias: str, limit: int = 1000) -> list[Watched]:
-    """Return what was judged of an alias, the newest first."""
+    """Return what was judged of an alias, the last first."""
     with registry.database.reading() as connection:
         return newest(connection, name, alias, limit)
 
@@ -83,7 +83,7 @@ def newest(connection: sa.Connection, name: str, alias: str, limit: int, signal:
     wanted = sa.select(table).where(table.c.name == name, table.c.alias == alias, table.c.verdict.is_not(None))
     if signal is not None:
         wanted = wanted.where(table.c.verdict[(signal, "alarm")].as_string().is_not(None))
-    rows = connection.execute(wanted.order_by(table.c.end.desc(), table.c.id.desc()).limit(limit)).all()
+    rows = connection.execute(wanted.order_by(table.c.id.desc()).limit(limit)).all()
     together: dict[str, list[str]] = {row.window: [] for row in rows}
     same = (table.c.name == name, table.c.alias == alias, table.c.judged_with.in_(list(together)))
     for row in connection.execute(sa.select(table.c.window, table.c.judged_with).where(*same).order_by(table.c.id)):
