@@ -3,13 +3,17 @@
 Requests are English captions as MiniLM embeds them, searched for among other captions. A share of them is answered by
 production and by a candidate, whose embeddings are production's own (another export), those turned into another space,
 or those turned with noise that every item has for itself, as another training has. What is wrong with it is wrong from
-the first request on. Latencies, errors and metadata are drawn; nothing is served.
+the first request on. Latencies, errors and metadata are drawn; nothing is served. Resumable: each scenario leaves a
+file in ``.bench/canary``; two are simulated at a time.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import common
-from fastness.core.files import atomic_path
+from fastness.core.files import atomic_path, write_json
 from fastness.core.seeds import numpy_generator
 from fastness.index.exact import unit
 from fastness.metrics.intervals import wilson
@@ -27,6 +31,7 @@ from fastness.monitoring.trial.terms import LATENCY, Terms
 from fastness.monitoring.trial.trial import Compared, Decision, Trial
 
 Array = npt.NDArray[np.float32]
+FOLDER = common.WORK / "canary"
 REQUESTS, NEAREST, SHARE, SLICE = 20_000, 10, 0.1, 0.05
 FIRST = 1_000  # seed; the default limits were chosen while looking at those from 0 on
 ERRORS, SPREAD = 0.0002, 0.25  # of production: failures, and how far two latencies of a request are apart
@@ -38,7 +43,7 @@ BROKEN = "app=1"
 @cache
 def captions() -> Array:
     """Return embeddings of captions, float32 ``[N, 384]``, made once."""
-    path = common.WORK / "canary" / "captions.npz"
+    path = FOLDER / "captions.npz"
     if not path.exists():
         import fastness as fs
 
@@ -193,20 +198,39 @@ def scenario(name: str, candidate: Candidate, runs: int, share: float = SHARE) -
     }
 
 
+Job = tuple[str, Candidate, int, float]
+
+
+def measured(job: Job) -> dict[str, Any]:
+    """Return the row of a scenario; a finished one is kept until what it stands on changes."""
+    name, candidate, runs, share = job
+    told = "-".join(str(part).replace(" ", "_").replace("%", "") for part in (name, candidate.space, share, runs))
+    path = FOLDER / f"{told}-{common.source_hash('monitoring/trial')}.json"
+    if not path.exists():
+        write_json(path, scenario(name, candidate, runs, share))
+    return dict(json.loads(path.read_text()))
+
+
+def jobs(runs: int) -> Iterator[Job]:
+    """Yield what is simulated."""
+    for space in SPACES:
+        yield "equal", Candidate(space), runs, SHARE
+        yield "rotated to 0.8 on 5%", Candidate(space, cosine=0.8), runs, SHARE
+        yield "20% slower", Candidate(space, slower=1.2), runs, SHARE
+        yield "1% errors", Candidate(space, errors=0.01), runs, SHARE
+    yield "abstains of 5% more", Candidate("export", abstains=0.05), runs, SHARE
+    for share in (0.02, 0.05, 0.2):
+        yield "equal", Candidate("retrained"), runs, share
+        yield "rotated to 0.8 on 5%", Candidate("retrained", cosine=0.8), runs, share
+
+
 def main() -> None:
     """Simulate, and write the result file."""
     quick = common.arguments(__doc__ or "").quick
     runs = 20 if quick else 100
-    rows = []
-    for space in SPACES:
-        rows.append(scenario("equal", Candidate(space), runs))
-        rows.append(scenario("rotated to 0.8 on 5%", Candidate(space, cosine=0.8), runs))
-        rows.append(scenario("20% slower", Candidate(space, slower=1.2), runs))
-        rows.append(scenario("1% errors", Candidate(space, errors=0.01), runs))
-    rows.append(scenario("abstains of 5% more", Candidate("export", abstains=0.05), runs))
-    for share in (0.02, 0.05, 0.2):
-        rows.append(scenario("equal", Candidate("retrained"), runs, share))
-        rows.append(scenario("rotated to 0.8 on 5%", Candidate("retrained", cosine=0.8), runs, share))
+    captions()  # before two processes want them
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        rows = list(pool.map(measured, jobs(runs)))
     asks = []
     for row in (row for row in rows if row["share"] == SHARE):
         done = "promoted" if row["what"] == "equal" else "stopped"
