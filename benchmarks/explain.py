@@ -3,11 +3,13 @@
 In each trial a reference and new items are drawn from one pool without overlap, and a fifth of the new ones (a tenth in
 the harder half) is replaced by what is planted. The cause that comes first is right if it is the planted value or range
 of a column; of a planted cluster, which no column tells, if it is a cluster that is new, and at least 80 % of its new
-items are planted ones. Where nothing is planted, nothing should be named.
+items are planted ones. Where nothing is planted, nothing should be named. Resumable: each row leaves a file in
+``.bench/explain``.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -21,7 +23,7 @@ import common
 import drift_data
 import fastness as fs
 from fastness.bundle.bundle import Bundle
-from fastness.core.files import atomic_path
+from fastness.core.files import atomic_path, write_json
 from fastness.core.seeds import numpy_generator
 from fastness.data import open_data
 from fastness.evaluation.slices import known_of
@@ -171,7 +173,15 @@ def right(scene: Scene, first: Cause, old: int) -> bool:
 
 
 def row(name: str, scene: Scene, share: float, trials: int) -> dict[str, Any]:
-    """Return how often the planted cause comes first, and what else does."""
+    """Return how often the planted cause comes first, and what else does; a finished row is kept."""
+    told = f"{name}-{share}-{trials}-{common.source_hash('monitoring/explain')}".replace(" ", "_")
+    path = FOLDER / f"{told}.json"
+    if not path.exists():
+        write_json(path, _measured(name, scene, share, trials))
+    return dict(json.loads(path.read_text()))
+
+
+def _measured(name: str, scene: Scene, share: float, trials: int) -> dict[str, Any]:
     found = [trial(scene, share, seed) for seed in range(trials)]
     kinds = Counter(f["first"].kind if f["first"] else "none" for f in found)
     wrong = [f["first"].said if f["first"] else "nothing" for f in found if not f["right"]]

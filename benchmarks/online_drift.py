@@ -14,7 +14,6 @@ Resumable: each reference leaves a file in ``.bench/online_drift``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import urllib.error
@@ -152,10 +151,7 @@ def alibi(kind: str, data: dict[str, Array], asked: int) -> dict[str, list[int]]
 
 def measured(name: str, detector: str, asked: int, number: int, count: int) -> dict[str, list[int]]:
     """Return what came of one reference, measured unless it was."""
-    source = hashlib.sha256()
-    for file in ("online.py", "run_length.py"):
-        source.update((common.HERE.parent / "src" / "fastness" / "monitoring" / file).read_bytes())
-    tag = source.hexdigest()[:10] if detector == "ours" else "peer"
+    tag = common.source_hash("monitoring/online") if detector == "ours" else "peer"
     path: Path = FOLDER / tag / f"{name}-{detector}-{asked}-{count}-{number}.json".replace(" ", "_")
     if not path.exists():
         data = drawn(name, number, asked, count)
