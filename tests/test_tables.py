@@ -360,6 +360,21 @@ def test_roles_are_taken_out(tmp_path: Path) -> None:
         open_data(tmp_path / "a.csv", label="nobody")
 
 
+@pytest.mark.parametrize("values", [["Training", "PrivateTest"], ["", ""], ["1", "2"]])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_split_that_holds_nothing_out_is_refused(tmp_path: Path, kind: str, values: list[str]) -> None:
+    columns = {"x": [str(i) for i in range(20)], "usage": values * 10}
+    path = tmp_path / f"x.{kind}"
+    if kind == "csv":
+        write_csv(path, columns)
+    else:
+        pq.write_table(pa.table(columns), path)
+    with pytest.raises(BadInput, match=r"--split usage says .* of no item \(.*\); rename") as refused:
+        open_data(path, split="usage")
+    assert (values[0] or "nothing") in str(refused.value) and "\n" not in str(refused.value)
+    assert open_data(path).split_names == open_data(path, split="none").split_names == ()
+
+
 def test_a_column_that_is_asked_for_is_no_label_too(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("source,target,class\n" + "".join(f"one {i},two {i},{i % 2}\n" for i in range(9)))

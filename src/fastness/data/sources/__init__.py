@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from fastness.core.errors import BadInput
 from fastness.core.registry import Registry
 from fastness.data.dataset import Dataset
+from fastness.data.manifest import printable
 from fastness.data.show import plural
+from fastness.data.splits import is_split
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _open(data: Any, columns: Columns) -> Dataset:
             if not len(opened):
                 raise BadInput(f"{name}: {_empty(opened)}")
             _refuse_unheard(name, kind, opened, columns)
+            _refuse_nothing_held_out(name, opened, columns)
             return opened
     if isinstance(data, Path) and not data.exists():
         raise BadInput(
@@ -173,6 +176,19 @@ def _refuse_unheard(name: str, kind: str, opened: Dataset, columns: Columns) -> 
     if columns.wanted not in (None, opened.modality):
         held, wanted = plural(opened.modality), plural(columns.wanted or "")
         raise BadInput(f"{name}: holds {held}, not {wanted}; give other data, or name the column")
+
+
+def _refuse_nothing_held_out(name: str, opened: Dataset, columns: Columns) -> None:
+    """Refuse a split that was asked for and says of no item what it is for, since all items would be learnt from."""
+    splits = opened.whole.splits
+    if columns.split in (None, "none") or splits is None or any(map(is_split, set(splits.tolist()))):
+        return
+    values = sorted(set(splits.tolist()))
+    there = ", ".join(printable(value)[:40] or "nothing" for value in values[:5]) + (", …" if len(values) > 5 else "")
+    raise BadInput(
+        f"{name}: --split {columns.split} says train, validation or test of no item ({there}); "
+        "rename its values, or name another column"
+    )
 
 
 def _empty(opened: Dataset) -> str:
