@@ -84,6 +84,19 @@ def test_sides_share_a_space_and_keep_their_order_in_the_bundle(run, captioned: 
         bundle.embed(["x"])
 
 
+def test_a_side_with_new_weights_takes_the_old_ones(run) -> None:
+    """So that it can be tuned, or held against one that knows nothing: its linear layer is part of it."""
+    side = fs.load(run.bundle).one_side("image").encoder
+    fresh = side.untrained()
+    assert fresh.dim == side.dim
+    batch = torch.zeros(2, 3, side.spec.size, side.spec.size, dtype=torch.uint8)
+    with torch.inference_mode():
+        wanted = side(side.preprocess(batch))
+        assert not torch.allclose(fresh.eval()(fresh.preprocess(batch)), wanted)
+        fresh.load_weights(side.weights())
+        torch.testing.assert_close(fresh(fresh.preprocess(batch)), wanted)
+
+
 def test_retrieval_zero_shot_and_search_by_words(run, captioned: Path, tmp_path: Path) -> None:
     report = fs.evaluate(run.bundle, captioned, checks=["retrieval", "zero_shot", "knn"], **COLUMNS)
     assert report["retrieval.image_to_caption.recall@1"] > 0.9

@@ -100,6 +100,16 @@ def test_without_examples_nothing_of_the_data_is_shown(bundle):
     assert "data:image/png" not in fs.evaluate(bundle, data, ["slices"], examples=False).html.read_text()
 
 
+def test_without_examples_a_slice_keeps_the_columns_that_it_names_and_no_others(bundle, tmp_path):
+    """A column whose name lies within another's, or within a text, is not asked for by that."""
+    data, _ = digits_with(lambda pixels: pixels)
+    own = [f"person {i // 4}" for i in range(len(data))]
+    described = data.described(surname=own, name=own, width=np.arange(len(data)), id=own)
+    asked = {"slices": ["surname != 'name id'", "width < 40"], "examples": False}
+    keys = fs.evaluate(bundle, described, ["knn"], out=tmp_path, **asked).evidence.known()[1]
+    assert {"surname", "width"} <= set(keys) and not {"name", "id"} & set(keys)
+
+
 def test_facts_of_any_name_and_length(bundle, tmp_path):
     """A fact may be called as the items' key is; free text is no slice and does not fill memory."""
     data, planted = digits_with(lambda pixels: pixels)
@@ -221,6 +231,10 @@ def test_shift_and_domains(bundle):
     shared = np.isin(names[whole.labels[splits == "test"]], ["six", "seven", "eight"])
     assert report["shift.set1.accuracy"] == pytest.approx(right[shared].mean())
     assert report["shift.set1.drop"] == pytest.approx(0)
+    half = np.arange(test.sum()) < 20  # our classes are in the part that is not measured
+    parted = from_pixels(pixels[test], np.where(half, "six", "ten"), splits=np.where(half, "train", "test"))
+    with pytest.raises(fs.BadInput, match="none of our classes"):
+        fs.evaluate(bundle, here, ["shift"], shift=[parted])
     subject = replace(Subject.of(bundle, data, 0), domain="label")
     assert "needs" in CHECKS.get("domains")().missing(Subject.of(bundle, data, 0))
     assert measured(subject, "domains").measurements == []  # a domain with one class teaches nothing

@@ -161,6 +161,15 @@ class _Reader:
         return value if isinstance(value, str) else float(value)
 
 
+def columns_in(condition: Condition) -> set[str]:
+    """Return the columns that a condition names."""
+    if isinstance(condition, Negated):
+        return columns_in(condition.part)
+    if isinstance(condition, Joined):
+        return set().union(*map(columns_in, condition.parts))
+    return {condition.column}
+
+
 def holds(condition: Condition, columns: Columns) -> Mask:
     """Return for which items a condition holds, bool ``[N]``; where a value is missing, no comparison does."""
     if isinstance(condition, Negated):

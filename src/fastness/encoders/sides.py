@@ -85,6 +85,10 @@ class SideEncoder(Encoder):
         """Where its weights lie."""
         return self.projection.weight.device
 
+    def untrained(self) -> Encoder:
+        """Return one side like it whose weights are random, its linear layer's too."""
+        return SideEncoder(self.inner.untrained(), self.dim)
+
     def prepare(self, dataset: Dataset, progress: Progress | None = None) -> Items:
         """As the encoder of its modality does."""
         return self.inner.prepare(dataset, progress)

@@ -19,6 +19,7 @@ from fastness.core.files import atomic_path, sha256_file, write_json, write_text
 from fastness.data import Dataset
 from fastness.evaluation.checks import Findings
 from fastness.evaluation.measurement import WHOLE, Measurement
+from fastness.evaluation.slices import columns_of
 from fastness.evaluation.subject import Subject
 
 _PACKAGES = ("fastness", "torch", "numpy", "scikit-learn", "timm")
@@ -158,15 +159,13 @@ def read(folder: Path) -> Evidence:
 
 def _may_be_told(subject: Subject) -> dict[str, npt.NDArray[Any]]:
     """Return what is known of the items; without examples no words that tell nearly every item, unless asked for."""
-    asked = {*subject.sensitive, subject.domain, "label"}
-    named = " ".join(subject.slices or ())
+    asked = {*subject.sensitive, subject.domain, "label", *columns_of(subject.slices or (), subject.known)}
     return {
         name: values
         for name, values in subject.known.items()
         if subject.examples
         or values.dtype.kind == "f"
         or name in asked
-        or name in named
         or len(np.unique(values)) * _TELLING <= len(values)
     }
 

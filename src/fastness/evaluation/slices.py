@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from fastness.core.conditions import NUMBER, TEXT, Columns, Mask, holds, missing, parse
+from fastness.core.conditions import NUMBER, TEXT, Columns, Mask, columns_in, holds, missing, parse
 from fastness.core.errors import BadInput
 from fastness.data import Dataset
 from fastness.data.facts import typed
@@ -145,14 +145,25 @@ def asked(wanted: Sequence[str], columns: Columns) -> list[Slice]:
     return found
 
 
+def columns_of(wanted: Sequence[str], columns: Columns) -> set[str]:
+    """Return the columns that slices are told by, which are given as to `asked`."""
+    kinds, found = _kinds(columns), set()
+    for text in wanted:
+        found |= {text} if text in columns else columns_in(parse(text, kinds, "slice"))
+    return found
+
+
 def where(expression: str, columns: Columns) -> Slice:
     """Return the slice of the items for which an expression holds; see `conditions.parse`.
 
     Raises:
         BadInput: it is none, or names a column that is not there.
     """
-    kinds = {name: TEXT if values.dtype.kind == "U" else NUMBER for name, values in columns.items()}
-    return Slice(expression, holds(parse(expression, kinds, "slice"), columns))
+    return Slice(expression, holds(parse(expression, _kinds(columns), "slice"), columns))
+
+
+def _kinds(columns: Columns) -> dict[str, str]:
+    return {name: TEXT if values.dtype.kind == "U" else NUMBER for name, values in columns.items()}
 
 
 def _column(name: str, columns: Columns) -> npt.NDArray[Any]:

@@ -27,10 +27,8 @@ class Shift(Check):
         """It wants a second set, with labels that name our classes."""
         for name, items in subject.shifted.items():
             labels = items.dataset.labels
-            shared = set(items.dataset.class_names) & {
-                subject.fit.dataset.class_names[i] for i in set(subject.test_labels)
-            }
-            if labels is None or not shared:
+            theirs = {items.dataset.class_names[i] for i in set(() if labels is None else labels) if i >= 0}
+            if not theirs & {subject.fit.dataset.class_names[i] for i in set(subject.test_labels)}:
                 return (
                     f"finds none of our classes in {name}: {', '.join(items.dataset.class_names)[:200] or 'no labels'}"
                 )
