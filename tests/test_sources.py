@@ -270,6 +270,26 @@ def test_columns_of_parquet(tmp_path: Path) -> None:
             open_data(path, **wrong)
 
 
+def test_a_column_of_splits_is_found_whatever_is_read_beside_it(tmp_path: Path) -> None:
+    title = [f"a {name} thing" for name in "abcdefgh"]
+    path = write_parquet(
+        tmp_path / "prod.parquet", range(8), title=title, split=["train"] * 5 + ["Val", "test", "test"]
+    )
+    for asked in ({"text": "title"}, {"image": "image"}, {"image": "image", "text": "title"}, {}):
+        opened = open_data(path, **asked)
+        assert opened.split_names == ("test", "train", "validation") and len(opened.training_part()) == 5
+        assert "split" not in opened.manifest.facts
+    for free in ({"split": "none"}, {"group": "split"}):
+        assert open_data(path, image="image", **free).split_names == ()
+    other = write_parquet(tmp_path / "other.parquet", range(8), split=["left", "right"] * 4)
+    assert open_data(other).split_names == ()
+    with pytest.raises(BadInput, match=r"--split split says .* \(left, right\)"):
+        open_data(other, split="split")
+    for part in ("train", "test"):  # as the files are called, whatever was in the columns before they were parted
+        write_parquet(tmp_path / "many" / f"{part}.parquet", range(4), split=["train"] * 4)
+    assert len(open_data(tmp_path / "many").split("test")) == 4
+
+
 def test_a_folder_of_pictures_with_a_table_beside_them_is_of_pictures(folder: Path) -> None:
     before = open_data(folder).fingerprint
     pq.write_table(pa.table({"id": ["0"], "vector": [[1.0]]}), folder / "embeddings.parquet")

@@ -55,7 +55,7 @@ class ParquetPayloads:
 
 @SOURCES.register("parquet")
 class ParquetSource:
-    """Opens a Parquet file or a folder of them; files named after a split are that split."""
+    """Opens a Parquet file or a folder of them; files named after a split are that split, as is a column ``split``."""
 
     def accepts(self, data: Any, columns: Columns) -> bool:
         """A ``.parquet`` file, or a folder with such files of pictures at its top."""
@@ -78,6 +78,7 @@ class ParquetSource:
         schema = opened[0].schema_arrow
         image = _image_column(schema, columns.image, data)
         label = _named(schema, columns.label, _LABELS, data)
+        split = columns.split or _split_column(data, files, opened, columns)
         rows = [(f, g, o.metadata.row_group(g).num_rows) for f, o in enumerate(opened) for g in range(o.num_row_groups)]
         lengths = np.array([n for _, _, n in rows], np.int64)
         payloads = ParquetPayloads(files, image, np.cumsum(lengths) - lengths, [(f, g) for f, g, _ in rows])
@@ -89,10 +90,10 @@ class ParquetSource:
             hashes=hashes,
             labels=numbers,
             class_names=names,
-            splits=_splits(files, opened, columns.split),
+            splits=_splits(files, opened, split),
             groups=_texts(opened, _named(schema, columns.group, (), data)),
             source=str(data),
-            facts=_facts(files, {image, label, columns.split}),
+            facts=_facts(files, {image, label, split}),
         )
         return Dataset.of(manifest, payloads)
 
@@ -181,6 +182,19 @@ def _labels(
         title = dict(zip(numbers.tolist(), _column(opened, "class_name"), strict=True))
         return numbers, tuple(str(title.get(i, name)) for i, name in enumerate(names))
     return numbers, names
+
+
+def _split_column(data: Path, files: list[Path], opened: list[Any], columns: Columns) -> str | None:
+    """Return the column ``split`` if it holds nothing but names of splits, and no files of a folder say it instead."""
+    if data.is_dir() and any(is_split(file.stem.split("-")[0]) for file in files):
+        return None
+    spoken_for = {columns.group, *columns.beside}
+    usual = (name for name in opened[0].schema_arrow.names if name.lower() == "split" and name not in spoken_for)
+    name = next(usual, None)
+    if name is None or any(name not in file.schema_arrow.names for file in opened):
+        return None
+    values = set(map(str, _column(opened, name)))
+    return name if values and all(map(is_split, values)) else None
 
 
 def _splits(files: list[Path], opened: list[Any], column: str | None) -> npt.NDArray[np.str_] | None:
