@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastness as fs
-from conftest import PIXELS, picture, png, write_classes, write_pictures
+from conftest import PIXELS, picture, pictures, png, tar_folder, write_classes, write_pictures, zip_folder
 from fastness.core.errors import BadInput
 from fastness.data import open_data
 from fastness.data.splits import canonical, cut, is_split, numbered
@@ -179,5 +179,46 @@ def test_folders_mean_what_one_says(tmp_path: Path) -> None:
     assert open_data(folder, label="none").labels is None
     assert open_data(splits, split="none").class_names == ("b", "train")
     assert set(open_data(folder, group="folder").manifest.groups) == {"a", "b"}
+    assert open_data(folder, group="none").manifest.groups is None
     digits = open_data("digits", label="none", split="none")
     assert digits.labels is None and digits.split_names == ()
+
+
+@pytest.mark.parametrize("ending", ["", ".zip", ".tar.gz"])
+def test_what_nobody_knows_of_a_tree_is_refused_and_not_taken_for_its_folders(tmp_path: Path, ending: str) -> None:
+    folder = path = write_classes(tmp_path / "photos")
+    if ending:
+        path = tmp_path / f"photos{ending}"
+        (zip_folder if ending == ".zip" else tar_folder)(folder, path)
+    for option in ("label", "split", "group"):
+        with pytest.raises(BadInput, match=rf"photos.*: no column 'patint' for --{option} \(.*\); say folder or none"):
+            open_data(path, **{option: "patint"})
+    assert open_data(path, label="folder", group="folder").fingerprint == open_data(path).fingerprint
+
+
+def test_a_column_that_is_not_beside_a_tree_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "photos")
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    (folder / "metadata.csv").write_text(
+        "file_name,patient,kind\n" + "".join(f"{name},p{i // 2},k{i % 2}\n" for i, name in enumerate(names))
+    )
+    opened = open_data(folder, group="patient", label="kind")
+    assert opened.class_names == ("k0", "k1") and len(set(opened.manifest.groups)) == 4
+    for option in ("label", "group"):
+        with pytest.raises(BadInput, match=rf"no column 'patint' for --{option} .*: patient, kind\)"):
+            open_data(folder, **{option: "patint"})
+
+
+def test_a_folder_that_may_be_a_split_or_a_class_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "vehicles"
+    for seed, name in enumerate(("bus", "car", "train")):
+        write_pictures(folder / name, pictures(3, seed=seed))
+    with pytest.raises(BadInput, match=r"'train' beside 'bus' .*--split folder or --split none"):
+        open_data(folder)
+    classes, split = open_data(folder, split="none"), open_data(folder, split="folder")
+    assert classes.class_names == ("bus", "car", "train") and len(classes.training_part()) == 9
+    assert split.split_names == ("train",) and len(split.training_part()) == 3
+    write_pictures(folder, PIXELS[:1])  # a file is no folder
+    for name in ("bus", "car"):
+        (folder / name).rename(tmp_path / name)
+    assert open_data(folder).split_names == ("train",)

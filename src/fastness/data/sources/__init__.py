@@ -23,7 +23,8 @@ class Columns:
     """Which columns (of a table) or folders (of a tree) mean what; ``None`` lets the source find out.
 
     In a folder tree, ``label="none"`` ignores class folders, ``split="none"`` takes folders named ``train``
-    or ``test`` for classes, and ``group="folder"`` keeps the files of one folder together.
+    or ``test`` for classes, ``split="folder"`` for splits also where they stand beside others, and ``group="folder"``
+    keeps the files of one folder together.
 
     Attributes:
         image, text: the column that holds the items; at most one of the two.

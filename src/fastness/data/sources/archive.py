@@ -23,7 +23,7 @@ from fastness.core.files import atomic_path, cache_root
 from fastness.data.dataset import Dataset, Quarantined
 from fastness.data.manifest import Manifest, hash_items, printable
 from fastness.data.sources import SOURCES, Columns
-from fastness.data.sources.tree import arrange, has_picture_signature, is_picture_name
+from fastness.data.sources.tree import arrange, has_picture_signature, is_picture_name, refuse_unknown
 
 MAX_MEMBER = 1 << 29
 """Members that unpack to more bytes are quarantined unread."""
@@ -87,7 +87,9 @@ class ArchiveSource:
             except OSError as error:
                 quarantine.append(Quarantined(printable(name), str(error)))
         names = [names[row] for row in good]
-        labels, class_names, splits, groups = arrange(names, columns)
+        labels, class_names, splits, groups = arrange(names, columns, str(data))
+        if names:
+            refuse_unknown(columns, {}, str(data))
         table = np.concatenate(hashes) if hashes else np.zeros((0, 32), np.uint8)
         manifest = Manifest(names, table, labels, class_names, splits, groups, source=str(data))
         return Dataset.of(manifest, _pick(payloads, good), quarantine, ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,14 @@ def looks_like_picture(path: Path) -> bool:
         return False
 
 
-def arrange(names: list[str], columns: Columns) -> Arrangement:
+def arrange(names: list[str], columns: Columns, source: str) -> Arrangement:
     """Read labels, class names, splits and groups off relative paths.
 
     Folders that all files share mean nothing and are passed over. Then a folder named ``train``, ``val``,
     ``validation`` or ``test`` is a split, and the folder below it the class. Fewer than two classes are none.
+
+    Raises:
+        BadInput: such a folder stands beside others, of which it may be one, and nobody said what it is.
     """
     # Millions of files lie in few folders, so all is decided once a folder.
     distinct = {parent: i for i, parent in enumerate(dict.fromkeys(name.rpartition("/")[0] for name in names))}
@@ -61,15 +65,31 @@ def arrange(names: list[str], columns: Columns) -> Arrangement:
     folders = [parts[depth:] for parts in folders]
     splits = None
     if columns.split != "none" and any(parts and is_split(parts[0]) for parts in folders):
+        _refuse_both(folders, columns, source)
         splits = np.array([canonical(p[0]) if p and is_split(p[0]) else "" for p in folders], dtype=np.str_)[where]
         folders = [p[1:] if p and is_split(p[0]) else p for p in folders]
-    groups = None if columns.group is None else np.array(list(distinct), dtype=np.str_)[where]
+    groups = None if columns.group in (None, "none") else np.array(list(distinct), dtype=np.str_)[where]
     classes = sorted({p[0] for p in folders if p})
     if columns.label == "none" or len(classes) < 2:
         return None, (), splits, groups
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[p[0]] if p else UNLABELLED for p in folders], dtype=np.int64)[where]
     return labels, tuple(map(printable, classes)), splits, groups
+
+
+def refuse_unknown(columns: Columns, facts: Mapping[str, Cells], source: str) -> None:
+    """Refuse a label, split or group that is no column beside the files, rather than take the folders for it.
+
+    Raises:
+        BadInput: there is no such column; lists those there are.
+    """
+    for option, there in (("label", facts), ("split", {}), ("group", facts)):
+        value = getattr(columns, option)
+        if value in (None, "none", "folder") or value in there:
+            continue
+        listed = f"columns of its metadata: {', '.join(there)[:500]}" if there else "no metadata with columns beside it"
+        said = "folders alone say the split" if option == "split" else listed
+        raise BadInput(f"{source}: no column '{value}' for --{option} ({said}); say folder or none")
 
 
 def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
@@ -93,6 +113,18 @@ def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
             raise BadInput(f"{path}: '{name}' stands there twice; keep one row a file")
     chosen = pa.array([rows.get(name) for name in names], pa.int64())
     return {column: cells.take(chosen) for column, cells in frame.columns.items() if column != "file_name"}
+
+
+def _refuse_both(folders: list[tuple[str, ...]], columns: Columns, source: str) -> None:
+    """Refuse folders named after splits beside others, unless it was said what they are."""
+    heads = sorted({parts[0] for parts in folders if parts})
+    split = next(filter(is_split, heads))
+    other = next((head for head in heads if not is_split(head)), None)
+    if columns.split is None and other is not None:
+        raise BadInput(
+            f"{source}: is the folder '{printable(split)}' beside '{printable(other)}' a split or a class? "
+            "say --split folder or --split none"
+        )
 
 
 def _shared_depth(folders: list[tuple[str, ...]], columns: Columns) -> int:
