@@ -138,6 +138,8 @@ def test_an_array_opens_or_is_refused_in_one_line(array: np.ndarray) -> None:
         (np.array(LABELS)[:, None], LABELS, ("0", "1")),
         ([torch.tensor(value) for value in LABELS], LABELS, ("0", "1")),
         ([0, -1, 1, None, float("nan"), "", 1, 0], [0, -1, 1, -1, -1, -1, 1, 0], ("0", "1")),
+        (["b", "NA", "NaN", " ", "?", "<NA>", "null", "a"], [1, *[-1] * 6, 0], ("a", "b")),
+        (["+", "-", "none", "."] * 2, [0, 1, 3, 2] * 2, ("+", "-", ".", "none")),
     ],
 )
 def test_labels_of_any_type(labels: object, numbers: list[int], names: tuple[str, ...]) -> None:

@@ -375,6 +375,15 @@ def test_a_split_that_holds_nothing_out_is_refused(tmp_path: Path, kind: str, va
     assert open_data(path).split_names == open_data(path, split="none").split_names == ()
 
 
+@pytest.mark.parametrize("asked", [{}, {"text": "said"}])
+def test_a_label_that_says_nothing_is_none(tmp_path: Path, asked: dict[str, str]) -> None:
+    labels = ["cat", "NA", "dog", "", "NaN", "n/a", "cat", "null"]
+    columns = {"said": [f"x{i}" for i in range(8)], "size": [str(i) for i in range(8)], "label": labels}
+    opened = open_data(write_csv(tmp_path / "x.csv", columns), **asked)
+    assert opened.class_names == ("cat", "dog") and len(opened.labelled()) == 3
+    assert opened.manifest.summary()["classes"] == {"(unlabelled)": 5, "cat": 2, "dog": 1}
+
+
 def test_a_column_that_is_asked_for_is_no_label_too(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("source,target,class\n" + "".join(f"one {i},two {i},{i % 2}\n" for i in range(9)))

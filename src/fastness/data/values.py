@@ -13,6 +13,7 @@ DateOrder = Literal["ymd", "dmy", "mdy", "compact", "named"]
 
 MISSING = frozenset({"", "?", "na", "n/a", "#n/a", "n.a.", "-", "--", ".", "null", "none", "nan", "nat", "<na>"})
 """What a cell says, trimmed and in small letters, that holds nothing."""
+_NO_CLASS = MISSING - {"-", "--", ".", "none"}  # classes are called so: the other of +, pictures without a defect
 
 _GAP = "'’ \u00a0\u2009\u202f"  # what stands between thousands beside a dot or a comma
 _NUMBERS = {
@@ -33,6 +34,11 @@ _EPOCH = datetime.date(1970, 1, 1).toordinal()
 def is_missing(text: str | None) -> bool:
     """Whether a cell says that nothing is known: empty, ``?``, ``NA``, ``null``, ``-`` and the like."""
     return text is None or text.strip().lower() in MISSING
+
+
+def is_no_class(text: str) -> bool:
+    """Whether a label says that the class is not known: as a cell does, less the words that classes are called by."""
+    return text.strip().lower() in _NO_CLASS
 
 
 def number(text: str, decimal: Decimal = ".") -> float | None:

@@ -16,6 +16,7 @@ from fastness.data.dataset import Dataset
 from fastness.data.manifest import Manifest, hash_items
 from fastness.data.sources import SOURCES, Columns
 from fastness.data.text import dataset_of
+from fastness.data.values import is_no_class
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def from_pixels(
 
 
 def encode_labels(labels: Any, n: int, source: str) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
-    """Return class numbers and names of labels of any type; negative integers, ``None`` and "" are unknown.
+    """Return class numbers and names of labels of any type; negative integers, ``None`` and texts that say nothing,
+    "" and ``NA`` say, are unknown.
 
     Raises:
         BadInput: there are not ``n`` of them, or they are no single values.
@@ -157,8 +159,8 @@ def is_class(value: Any) -> bool:
 
 
 def _unknown(value: Any) -> bool:
-    if value is None or value == "":
-        return True
+    if value is None or isinstance(value, str):
+        return value is None or is_no_class(value)
     return isinstance(value, int | float | np.number) and bool(value != value or value < 0)
 
 
