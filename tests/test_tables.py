@@ -216,6 +216,28 @@ def test_header_or_not(tmp_path: Path, text: str, names: list[str]) -> None:
     assert list(read_frame(path).columns) == names
 
 
+def test_flags_are_the_same_whatever_holds_them(tmp_path: Path) -> None:
+    flags = [True, False, None, True]
+    columns = {"paid": flags, "n": [1, 2, 3, 4]}
+    lines = tmp_path / "x.jsonl"
+    lines.write_text(
+        "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in zip(*columns.values(), strict=True))
+    )
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    forms = [columns, pa.table(columns), Pandas(columns), {"paid": [np.True_, np.False_, None, np.True_]}]
+    frames = [*map(frame_of, forms), read_frame(lines), read_frame(tmp_path / "x.parquet")]
+    assert [frame.texts("paid") for frame in frames] == [["true", "false", None, "true"]] * len(frames)
+
+
+@pytest.mark.parametrize("values", [("True", "False"), ("true", "false"), ("True", "true", "False", "false")])
+def test_flags_are_found_where_the_training_rows_wrote_them_as_python_does(values: tuple[str, ...]) -> None:
+    schema = Schema({"paid": Category(values=values)})
+    found = schema.code(frame_of({"paid": [True, False, *values, "TRUE"]}))
+    flags = [values.index(flag if flag in values else flag.title()) for flag in ("true", "false")]
+    assert found.cells[:, 0].tolist() == [*flags, *range(len(values)), len(values)]
+    assert found.unseen == {"paid": 1}
+
+
 def test_odd_content_opens(tmp_path: Path) -> None:
     long = "x" * (1 << 20)
     path = tmp_path / "file.csv"
@@ -247,7 +269,7 @@ def test_json_lines(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(("\n".join(map(json.dumps, rows)) + "\n\n[1]\n{oops\n" + "[" * 9999).encode()))
     frame = read_frame(path)
     assert {n: frame.texts(n) for n in frame.columns} == {
-        "a": ["1", None, "True"],
+        "a": ["1", None, "true"],
         "b": ["x", None, None],
         "c": [None, "[1, 2]", None],
     }

@@ -259,6 +259,8 @@ def _strings(values: Sequence[Any]) -> Cells:
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value.replace("\0", "") if value and "\0" in value else value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"  # as Arrow writes flags
     if isinstance(value, float):
         return None if value != value else repr(value)
     if isinstance(value, bytes):

@@ -278,10 +278,13 @@ def distinct(cells: Cells) -> tuple[list[str | None], npt.NDArray[np.int64]]:
 
 def _code_category(column: Category, cells: Cells) -> tuple[npt.NDArray[np.float32], int]:
     texts, places = distinct(cells)
+    unseen = len(column.values)
     place = {value: i for i, value in enumerate(column.values)}
-    codes = np.array([math.nan if t is None else place.get(t, len(place)) for t in texts], np.float32)
+    # Flags are written as Arrow writes them; where the training rows wrote them as Python does, they are those.
+    place = {flag.lower(): place[flag] for flag in ("True", "False") if flag in place} | place
+    codes = np.array([math.nan if t is None else place.get(t, unseen) for t in texts], np.float32)
     found = codes[places]
-    return found, int((found == len(place)).sum())
+    return found, int((found == unseen).sum())
 
 
 def _code_measured(column: Number | Date, cells: Cells) -> tuple[npt.NDArray[np.float32], int, int]:
