@@ -14,7 +14,7 @@ from PIL import Image
 
 import fastness as fs
 from conftest import PIXELS, Ended, installed, write_classes, write_pictures
-from fastness.cli.recipe import _CHANGES, _FIELDS, read
+from fastness.cli.recipe import _CHANGES, _FIELDS, _changes, read
 from fastness.core.recipe import Recipe
 from fastness.evaluation import evidence
 
@@ -66,6 +66,9 @@ def refused(ended: Ended, said: str) -> None:
         ("train data --width 0", r"width = 0: .*greater than or equal to 1"),
         pytest.param("train data --seed x", r"--seed.*valid integer.* --help"),
         ("train data --view flip", r"--view flip: write NAME=VALUE"),
+        ("train data --view scale=[0.2,1", r"--view scale=\[0\.2,1: not readable as YAML \(.*\); close what is open"),
+        ("train data --option teacher=@x", r"--option teacher=@x: .*'@'.*quotes, e\.g\. --option teacher='\"TEXT\"'"),
+        ("train data --option teacher=2024-13-01", r"--option teacher=2024-13-01: not readable as YAML \(month must"),
         pytest.param("train data --view flop=1 --steps 1", r"flop.*known: .*flip"),
         pytest.param("train data --option quux=1 --steps 1", r"no option 'quux'; it has: "),
         pytest.param(
@@ -220,6 +223,17 @@ def test_each_field_of_a_recipe_is_one_option():
             continue  # of the options of methods
         said = str(Recipe.model_fields[name].annotation)
         assert kind.__name__ in said or (kind is str and "Literal" in said), name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("-2.5E6", -2.5e6), (".5e1", 5.0), ("1.0e+2", 100.0), ("3", 3), ("0.5", 0.5), ("'1e-3'", "1e-3"),
+     ("1e", "1e"), ("e3", "e3"), ("nan", "nan"), ("inf", "inf"), ("1e3/x", "1e3/x"), ("[1e-3, 1]", [0.001, 1]),
+     ("", None)],
+)  # fmt: skip
+def test_values_of_changes_are_numbers_where_they_are_written_as_such(text: str, value: object) -> None:
+    found = _changes([f"name={text}"], "--option")["name"]
+    assert found == value and type(found) is type(value)
 
 
 def test_options_override_a_recipe_file_however_the_loss_is_said(tmp_path: Path) -> None:
