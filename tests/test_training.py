@@ -33,7 +33,7 @@ from fastness.training.batches import Batches, epoch_order, positions
 from fastness.training.collapse import measure
 from fastness.training.events import Events
 from fastness.training.fit import fit
-from fastness.training.loop import _RESERVE, Settings
+from fastness.training.loop import _RESERVE, Loop, Settings
 from fastness.training.online_knn import OnlineKNN
 from fastness.training.optimizers import make_optimizer
 from fastness.training.progress import Display
@@ -376,13 +376,48 @@ def test_a_module_of_the_users_own_is_trained_and_loaded(tmp_path):
 def test_events_drop_what_comes_after_the_resumed_step(tmp_path):
     path = tmp_path / "events.jsonl"
     events = Events(path, 0, [])
+    events.write("start", step=0)
     for step in (10, 20, 30):
         events.write("step", step=step, loss=1.0)
+        events.write("knn", step=step, knn=1.0)
     events.close()
     with path.open("a") as torn:
         torn.write('{"event": "st')
-    Events(path, 20, []).close()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10]
+    for _ in range(2):  # the second time it was stopped before the next step
+        events = Events(path, 20, [])
+        events.write("start", step=20)
+        events.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [("start", 0), *((event, step) for step in (10, 20) for event in ("step", "knn")), ("start", 20)]
+    assert [(line["event"], line["step"]) for line in lines] == told
+
+
+def stopped(monkeypatch, data, out: Path, at: int, **recipe) -> None:
+    """Train until a signal comes while step ``at`` is made; the run is saved there."""
+    update = Loop.update
+
+    def signalled(self, source, step, total):
+        if step + 1 == at:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, source, step, total)
+
+    with monkeypatch.context() as patch, pytest.raises(fs.Failure, match=f"stopped at step {at} of"):
+        patch.setattr(Loop, "update", signalled)
+        fs.train(data, out=out, quiet=True, **recipe)
+
+
+def test_a_run_that_is_stopped_tells_each_step_once(monkeypatch, tmp_path):
+    """And tells what an uninterrupted one tells, also of the step that it was stopped at."""
+    recipe = {**TINY, "steps": 25}
+    whole = fs.train("digits", out=tmp_path / "whole", quiet=True, **recipe)
+    stopped(monkeypatch, "digits", tmp_path / "stopped", 10, **recipe)
+    resumed = fs.train("digits", out=tmp_path / "stopped", quiet=True, **recipe)
+    told = []
+    for run in (whole, resumed):
+        lines = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+        told.append([(line["event"], line["step"]) for line in lines if line["event"] in {"step", "knn"}])
+    assert whole.id == resumed.id and told[0] == told[1]
+    assert [step for event, step in told[0] if event == "step"] == [10, 20, 25]
 
 
 def test_import_is_light():

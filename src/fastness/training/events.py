@@ -24,8 +24,8 @@ class Events:
     """Appends one JSON object a line to ``events.jsonl`` and passes numbers on to other loggers.
 
     Args:
-        path: the file; lines after ``resumed_at`` are dropped, so that a resumed run has each step once. ``None``
-            writes nothing: of several processes only the first does.
+        path: the file; lines after the step ``resumed_at`` are dropped, so that a resumed run has each step once.
+            ``None`` writes nothing: of several processes only the first does.
         loggers: where step metrics go too.
     """
 
@@ -37,10 +37,13 @@ class Events:
         if resumed_at and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line).get("step", 0) < resumed_at:
-                        kept.append(line)
+                    event = json.loads(line)
                 except ValueError:
                     continue  # the line that was being written when the run was killed
+                # A step is told before it is saved, and not again; that the run starts or ends there is.
+                step = event.get("step", 0)
+                if step < resumed_at or (step == resumed_at and event.get("event") not in {"start", "end"}):
+                    kept.append(line)
         write_text(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
