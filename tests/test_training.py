@@ -420,6 +420,19 @@ def test_a_run_that_is_stopped_tells_each_step_once(monkeypatch, tmp_path):
     assert [step for event, step in told[0] if event == "step"] == [10, 20, 25]
 
 
+def test_what_a_killed_run_left_half_written_is_swept_and_nothing_else(tmp_path):
+    kept = [tmp_path / name for name in ("mine.tmp", ".mine.abcdefgh.tmp", ".checkpoint.tmp")]
+    left = [tmp_path / f".{name}.abcdefgh.tmp" for name in (checkpoint.NAME, "events.jsonl", "quarantine.csv")]
+    for place in kept + left:
+        place.write_bytes(b"half")
+    folder = tmp_path / ".bundle.abcdefgh.tmp"
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(b"half")
+    fs.train("digits", out=tmp_path, quiet=True, **TINY)
+    assert all(place.exists() for place in kept)
+    assert not any(place.exists() for place in [*left, folder])
+
+
 def test_import_is_light():
     """Nothing heavy is imported before it is needed."""
     heavy = ("torch", "sklearn", "pyarrow", "PIL", "matplotlib")

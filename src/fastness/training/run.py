@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,8 @@ def train(
             out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / f".lock{distributed.rank() or ''}", timeout=0):
             _refuse_foreign(out, recipe, part.whole.fingerprint)
+            if distributed.rank() == 0:
+                _sweep(out)
             items, start = fitted(recipe, part, init, encoder, display.decoding)
             if distributed.rank() == 0:
                 items.dataset.write_quarantine(out / "quarantine.csv")
@@ -197,6 +200,16 @@ def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
                 f"{out}: holds a run with {name} = {theirs.get(name)}, not {ours[name]}; "
                 "choose another --out or delete it"
             )
+
+
+def _sweep(out: Path) -> None:
+    """Clear away what a killed run left half-written; nobody else trains here, but other things may lie here."""
+    for name in (checkpoint.NAME, "events.jsonl", "quarantine.csv", "bundle"):
+        for place in out.glob(f".{name}.????????.tmp"):
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
 
 
 def _words(asked: Recipe, recipe: Recipe, items: Items, device: torch.device) -> str:
