@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import fastness as fs
@@ -431,6 +434,45 @@ def test_what_a_killed_run_left_half_written_is_swept_and_nothing_else(tmp_path)
     fs.train("digits", out=tmp_path, quiet=True, **TINY)
     assert all(place.exists() for place in kept)
     assert not any(place.exists() for place in [*left, folder])
+
+
+def without(path: Path, *names: str) -> None:
+    """Make a checkpoint one that was saved before these were known to it."""
+    with safe_open(path, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    state = {name: value for name, value in checkpoint.read_state(path).items() if name not in names}
+    save_file(tensors, path, {"state": json.dumps(state)})
+
+
+def test_a_run_with_other_columns_is_refused(monkeypatch, tmp_path):
+    """Also of groups, which are in no fingerprint; that a column is not named is no other than that it is ``None``."""
+    table = tmp_path / "texts.csv"
+    table.write_text("text,g,h\n" + "".join(f"item {i} of many,{i // 2},{i // 3}\n" for i in range(40)))
+    recipe = {"text": "text", "method": "simclr", "width": 8, "batch_size": 8, "steps": 4}
+    stopped(monkeypatch, table, tmp_path / "run", 2, group="g", **recipe)
+    before = sha256_file(tmp_path / "run" / checkpoint.NAME)
+    for group in ("h", None):
+        with pytest.raises(BadInput, match=f"run: holds a run with group = g, not {group}; choose another --out"):
+            fs.train(table, out=tmp_path / "run", quiet=True, group=group, **recipe)
+    assert sha256_file(tmp_path / "run" / checkpoint.NAME) == before
+    assert fs.train(table, out=tmp_path / "run", quiet=True, group="g", label=None, **recipe).steps == 4
+    stopped(monkeypatch, table, tmp_path / "old", 2, group="g", **recipe)
+    without(tmp_path / "old" / checkpoint.NAME, "columns", "init")
+    assert fs.train(table, out=tmp_path / "old", quiet=True, group="g", **recipe).steps == 4
+
+
+def test_a_run_that_started_from_a_bundle_which_is_another_now_is_refused(monkeypatch, tmp_path):
+    made = [fs.train("digits", out=tmp_path / f"init-{seed}", quiet=True, seed=seed, **TINY) for seed in range(2)]
+    place, out = tmp_path / "init", tmp_path / "run"
+    recipe = {"method": "supervised", "init": str(place), "steps": 4, "batch_size": 16}
+    shutil.copytree(made[0].bundle, place)
+    stopped(monkeypatch, "digits", out, 2, **recipe)
+    shutil.rmtree(place)
+    shutil.copytree(made[1].bundle, place)
+    with pytest.raises(BadInput, match=r"run: holds a run that started from another bundle than .*; choose another"):
+        fs.train("digits", out=out, quiet=True, **recipe)
+    without(out / checkpoint.NAME, "columns", "init")
+    assert fs.train("digits", out=out, quiet=True, **recipe).steps == 4
 
 
 def test_import_is_light():

@@ -68,6 +68,7 @@ class Loop:
         self.fabric, self.method, self.batches, self.recipe = fabric, method, batches, recipe
         self.folder, self.settings = folder, settings
         self.optimizer = optimizer
+        self.origin: dict[str, Any] = {}  # what else tells this run from another; saved with the state
         self.model, self._wrapped = fabric.setup(method, optimizer)
         self.step = 0
         self.total = 0
@@ -143,6 +144,7 @@ class Loop:
         data = self.batches.items.dataset.whole.fingerprint
         state = {"step": self.step, "total": self.total, "recipe": self.recipe.to_dict(), "data": data}
         state["parents"] = self.method.parents()
+        state.update(self.origin)
         checkpoint.save(self.checkpoint_path, self.method, self.optimizer, state)
 
     # --- training ---------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def train(
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / f".lock{distributed.rank() or ''}", timeout=0):
-            _refuse_foreign(out, recipe, part.whole.fingerprint)
+            origin = _origin(columns or {}, init)
+            _refuse_foreign(out, recipe, part.whole.fingerprint, origin)
             if distributed.rank() == 0:
                 _sweep(out)
             items, start = fitted(recipe, part, init, encoder, display.decoding)
@@ -106,6 +107,7 @@ def train(
             display.say(_words(asked, recipe, items, device))
             method, views = assemble(items, recipe, start)
             loop = make_loop(method, views, items, recipe, device, out, settings or Settings())
+            loop.origin = origin
             parents = method.parents() | ({"init": init.id} if init is not None and init.id else {})
             identity, knn = _run(loop, encoder, loggers or [], display, began, parents)
             took, bad = time.perf_counter() - began, len(items.dataset.quarantine)
@@ -185,8 +187,17 @@ def _kept(recipe: Recipe, steps: int, parents: dict[str, str]) -> dict[str, Any]
     return {**recipe.to_dict(), "steps_made": steps, **({"parents": parents} if parents else {})}
 
 
-def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
-    """Refuse a folder whose checkpoint belongs to another recipe or other data."""
+def _origin(columns: dict[str, str | None], init: bundles.Bundle | None) -> dict[str, Any]:
+    """Return what neither the recipe nor the data's fingerprint says of a run, JSON-able.
+
+    Groups are in no fingerprint, and a recipe names the bundle to start from by its place, which may hold another now.
+    """
+    named = {name: str(column) for name, column in columns.items() if column is not None}
+    return {"columns": named, "init": init.id if init is not None else None}
+
+
+def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str, origin: dict[str, Any]) -> None:
+    """Refuse a folder whose checkpoint belongs to another recipe, other data, or another start; see `_origin`."""
     path = out / checkpoint.NAME
     if not path.exists():
         return
@@ -200,6 +211,19 @@ def _refuse_foreign(out: Path, recipe: Recipe, fingerprint: str) -> None:
                 f"{out}: holds a run with {name} = {theirs.get(name)}, not {ours[name]}; "
                 "choose another --out or delete it"
             )
+    # A checkpoint that was made before these were saved has none of them, and resumes.
+    named, asked = state.get("columns", origin["columns"]), origin["columns"]
+    for name in sorted({*named, *asked}):
+        if named.get(name) != asked.get(name):
+            raise BadInput(
+                f"{out}: holds a run with {name} = {named.get(name)}, not {asked.get(name)}; "
+                "choose another --out or delete it"
+            )
+    if state.get("init", origin["init"]) != origin["init"]:
+        raise BadInput(
+            f"{out}: holds a run that started from another bundle than {recipe.init} holds now; "
+            "choose another --out or delete it"
+        )
 
 
 def _sweep(out: Path) -> None:
