@@ -13,14 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from conftest import command_line, fork, pictures, write_pictures
+from conftest import PIXELS, command_line, fork, pictures, png, write_parquet, write_pictures
 from fastness.core import files
 from fastness.core.errors import BadInput, Failure
 from fastness.data import cache as caches
 from fastness.data import open_data
 from fastness.data.cache import decoded
+from fastness.data.sources import parquet
 from fastness.data.sources.folder import FolderPayloads
 
 
@@ -71,6 +74,44 @@ def test_two_builders_at_once_give_the_same_pixels_and_work_once(own_cache: Path
     assert np.array_equal(first, second) and first.any()
     assert sorted(int(Path(f"{out}.count").read_text()) for out in outs) == [0, 20]
     assert len(_left(own_cache)) == 1
+
+
+@pytest.mark.parametrize("rows", [8, 50, 100, 128, 300])
+def test_row_groups_are_hardly_read_again_however_many_readers_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Sixteen readers of a block each, as in decoding, go on in no order: no group goes while one of them reads it."""
+    monkeypatch.setattr(parquet, "cores", lambda: 16)
+    items = [str(i).encode() for i in range(4096)]
+    pq.write_table(pa.table({"image": items}), tmp_path / "x.parquet", row_group_size=rows)
+    payloads = open_data(tmp_path / "x.parquet").payloads
+    payloads._recent.clear(), payloads._held.clear()
+    loaded: list[int] = []
+    load = parquet.ParquetPayloads._load
+    monkeypatch.setattr(parquet.ParquetPayloads, "_load", lambda self, group: loaded.append(group) or load(self, group))
+    blocks = [iter(range(start, start + 128)) for start in range(0, len(items), 128)]
+    draw, readers, waiting = np.random.default_rng(0), blocks[:16], blocks[16:]
+    while readers:
+        reader = readers[draw.integers(len(readers))]
+        row = next(reader, None)
+        if row is not None:
+            assert payloads.read(row) == items[row]
+            continue
+        readers.remove(reader)
+        readers += [waiting.pop(0)] if waiting else []
+    assert len(set(loaded)) == -(-len(items) // rows)
+    assert len(loaded) <= 2 * len(set(loaded))  # once for each of two blocks that share it
+
+
+def test_row_groups_are_kept_up_to_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "cores", lambda: 16)
+    payloads = open_data(write_parquet(tmp_path / "x.parquet", range(8))).payloads
+    assert [payloads.read(row) for row in range(8)] == [png(pixels) for pixels in PIXELS]
+    assert len(payloads._recent) == len(payloads._held) == 4
+    monkeypatch.setattr(parquet, "MAX_KEPT", 1)
+    payloads._recent.clear(), payloads._held.clear()
+    assert [payloads.read(row) for row in (0, 2, 0, 4, 1)] == [png(PIXELS[row]) for row in (0, 2, 0, 4, 1)]
+    assert list(payloads._recent) == [2, 0]
 
 
 def test_a_killed_builder_leaves_nothing_that_is_taken_for_a_cache(

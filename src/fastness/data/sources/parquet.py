@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fastness.core.errors import BadInput
+from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset
 from fastness.data.frame import Cells, holds_bytes, read_frame
 from fastness.data.manifest import Manifest, hash_items
@@ -20,30 +21,42 @@ from fastness.data.sources import SOURCES, Columns
 from fastness.data.sources.arrays import encode_labels
 from fastness.data.splits import canonical, is_split
 
+MAX_KEPT = 1 << 30
+"""Bytes of pictures that are kept between reads; the two row groups last read are kept whatever their size."""
+
 _LABELS = ("label", "labels", "class", "target", "fine_label")
 
 
 @dataclass
 class ParquetPayloads:
-    """Reads encoded pictures by row; keeps the row groups last read, since readers go in order."""
+    """Reads encoded pictures by row; keeps the row groups last read: readers go in order, one a core at most."""
 
     files: list[Path]
     column: str
     starts: npt.NDArray[np.int64]  # first row of each row group over all files
     groups: list[tuple[int, int]]  # (file, row group)
     _recent: dict[int, list[bytes]] = field(default_factory=dict)
+    _held: dict[int, int] = field(default_factory=dict)  # bytes of each of these
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, row: int) -> bytes:
         """Return the encoded bytes of ``row``; a missing value is empty bytes."""
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
         with self._lock:
-            if group not in self._recent:
-                if len(self._recent) >= 2:
-                    self._recent.pop(next(iter(self._recent)))
-                self._recent[group] = self._load(group)
-            items = self._recent[group]
+            if group in self._recent:
+                self._recent[group] = items = self._recent.pop(group)  # the last read stands last
+            else:
+                items = self._load(group)
+                self._keep(group, items)
         return items[row - int(self.starts[group])]
+
+    def _keep(self, group: int, items: list[bytes]) -> None:
+        self._recent[group] = items
+        self._held[group] = sum(map(len, items))
+        most = 2 * cores() + 1  # a block of rows that is decoded ends in another group than it begins in
+        while len(self._recent) > 2 and (len(self._recent) > most or sum(self._held.values()) > MAX_KEPT):
+            oldest = next(iter(self._recent))
+            del self._recent[oldest], self._held[oldest]
 
     def _load(self, group: int) -> list[bytes]:
         import pyarrow.parquet as pq
