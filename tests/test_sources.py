@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,22 @@ def test_torch_datasets(dataset: Items, labels: list[int] | None, names: tuple[s
     assert np.array_equal(read(opened), PIXELS)
     assert (None if opened.labels is None else opened.labels.tolist()) == labels and opened.class_names == names
     assert open_data(dataset, label="none").labels is None
+
+
+def test_a_torch_dataset_is_read_by_one_thread_at_a_time() -> None:
+    within, most = [0], [0]
+
+    def item(i: int) -> np.ndarray:
+        within[0] += 1
+        most[0] = max(most[0], within[0])
+        time.sleep(0.001)
+        within[0] -= 1
+        return PIXELS[i]
+
+    payloads = open_data(Items(item)).payloads
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(payloads.read, [*range(8)] * 4))
+    assert np.array_equal(np.stack(found), np.concatenate([PIXELS] * 4)) and most == [1]
 
 
 def test_numpy_files_are_their_arrays(tmp_path: Path) -> None:

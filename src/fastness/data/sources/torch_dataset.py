@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from fastness.data.sources.arrays import encode_labels, is_class, plain
 
 @dataclass(frozen=True)
 class TorchPayloads:
-    """Reads pictures through the dataset's own ``__getitem__``."""
+    """Reads pictures through the dataset's own ``__getitem__``; one reader at a time."""
 
     data: Any
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, row: int) -> npt.NDArray[Any]:
         """Return the pixels of item ``row``."""
-        return _pixels(self.data[row], row)
+        with self._lock:  # pictures too may be read from a file that all items share
+            return _pixels(self.data[row], row)
 
 
 @SOURCES.register("torch")
