@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -196,17 +197,31 @@ def test_what_nobody_knows_of_a_tree_is_refused_and_not_taken_for_its_folders(tm
     assert open_data(path, label="folder", group="folder").fingerprint == open_data(path).fingerprint
 
 
-def test_a_column_that_is_not_beside_a_tree_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    folder = write_classes(tmp_path / "photos")
+@pytest.mark.parametrize("ending", ["", ".zip", ".tar", ".tar.gz", "whole.zip"])
+def test_what_a_table_beside_a_tree_says_is_known_also_in_an_archive(tmp_path: Path, ending: str) -> None:
+    folder = path = write_classes(tmp_path / "photos")
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
-    (folder / "metadata.csv").write_text(
-        "file_name,patient,kind\n" + "".join(f"{name},p{i // 2},k{i % 2}\n" for i, name in enumerate(names))
-    )
-    opened = open_data(folder, group="patient", label="kind")
-    assert opened.class_names == ("k0", "k1") and len(set(opened.manifest.groups)) == 4
+    table = "file_name,patient,kind\n" + "".join(f"{name},p{i // 2},k{i % 2}\n" for i, name in enumerate(names))
+
+    def packed(table: str) -> Path:
+        (folder / "metadata.csv").write_text(table)
+        if ending == "whole.zip":  # without the folder itself
+            return Path(shutil.make_archive(str(tmp_path / "whole"), "zip", folder))
+        if ending:
+            (zip_folder if ending == ".zip" else tar_folder)(folder, tmp_path / f"photos{ending}")
+        return tmp_path / f"photos{ending}"
+
+    opened = open_data(packed(table), group="patient", label="kind")
+    assert opened.class_names == ("k0", "k1") and opened.labels.tolist() == [0, 1] * 4
+    assert opened.manifest.groups.tolist() == [f"p{i // 2}" for i in range(8)]
+    assert opened.manifest.facts["kind"].to_pylist() == ["k0", "k1"] * 4
+    path = packed(table)
     for option in ("label", "group"):
         with pytest.raises(BadInput, match=rf"no column 'patint' for --{option} .*: patient, kind\)"):
-            open_data(folder, **{option: "patint"})
+            open_data(path, **{option: "patint"})
+    path = packed(f"{table}{names[0]},p9,k9\n")
+    with pytest.raises(BadInput, match=rf"^{path}.*metadata\.csv: '{names[0]}' stands there twice"):
+        open_data(path)
 
 
 def test_a_folder_that_may_be_a_split_or_a_class_is_asked_for(tmp_path: Path) -> None:

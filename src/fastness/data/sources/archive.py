@@ -8,10 +8,11 @@ import os
 import posixpath
 import shutil
 import tarfile
+import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,17 @@ import numpy as np
 from fastness.core.errors import BadInput
 from fastness.core.files import atomic_path, cache_root
 from fastness.data.dataset import Dataset, Quarantined
+from fastness.data.frame import Cells
 from fastness.data.manifest import Manifest, hash_items, printable
 from fastness.data.sources import SOURCES, Columns
-from fastness.data.sources.tree import arrange, has_picture_signature, is_picture_name, refuse_unknown
+from fastness.data.sources.tree import (
+    METADATA,
+    arrange,
+    as_described,
+    facts_beside,
+    has_picture_signature,
+    is_picture_name,
+)
 
 MAX_MEMBER = 1 << 29
 """Members that unpack to more bytes are quarantined unread."""
@@ -78,7 +87,7 @@ class ArchiveSource:
     def open(self, data: Any, columns: Columns) -> Dataset:
         """List and hash the members; damaged ones are quarantined."""
         opened = _open_zip(data) if data.name.lower().endswith(".zip") else _open_tar(data)
-        names, payloads, quarantine, ignored = opened
+        names, payloads, quarantine, ignored, beside = opened
         good, hashes = [], []
         for row, name in enumerate(names):
             try:
@@ -87,12 +96,36 @@ class ArchiveSource:
             except OSError as error:
                 quarantine.append(Quarantined(printable(name), str(error)))
         names = [names[row] for row in good]
-        labels, class_names, splits, groups = arrange(names, columns, str(data))
-        if names:
-            refuse_unknown(columns, {}, str(data))
+        facts = _facts(data, names, beside)
+        arranged = as_described(arrange(names, columns, str(data)), facts, names, columns, str(data))
         table = np.concatenate(hashes) if hashes else np.zeros((0, 32), np.uint8)
-        manifest = Manifest(names, table, labels, class_names, splits, groups, source=str(data))
+        manifest = Manifest(names, table, *arranged, source=str(data), facts=facts)
         return Dataset.of(manifest, _pick(payloads, good), quarantine, ignored)
+
+
+def _facts(path: Path, names: list[str], beside: Mapping[str, bytes]) -> dict[str, Cells]:
+    """Return what a table at the archive's top, or in the one folder that all pictures share, says of them.
+
+    Raises:
+        BadInput: it is damaged, or names a file twice.
+    """
+    heads = {name.partition("/")[0] for name in names}
+    for root in ("", f"{heads.pop()}/" if len(heads) == 1 else ""):
+        tables = {name: content for name, content in beside.items() if f"{root}{posixpath.basename(name)}" == name}
+        if tables:
+            with tempfile.TemporaryDirectory() as place:
+                for name, content in tables.items():
+                    Path(place, posixpath.basename(name)).write_bytes(content)
+                try:
+                    return facts_beside(Path(place), [name.removeprefix(root) for name in names])
+                except BadInput as error:
+                    raise BadInput(str(error).replace(f"{place}/", f"{path}: {root}")) from None
+    return {}
+
+
+def _says_more(name: str) -> bool:
+    """Whether a member is a table that says more of the pictures."""
+    return posixpath.basename(name) in METADATA and name.count("/") < 2
 
 
 def _pick(payloads: ZipPayloads | TarPayloads, rows: list[int]) -> ZipPayloads | TarPayloads:
@@ -101,7 +134,7 @@ def _pick(payloads: ZipPayloads | TarPayloads, rows: list[int]) -> ZipPayloads |
     return TarPayloads(payloads.path, [payloads.spans[row] for row in rows])
 
 
-def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], int]:
+def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], int, dict[str, bytes]]:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, ValueError, *_DAMAGE) as error:
@@ -109,6 +142,7 @@ def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], in
     if any(info.flag_bits & 1 for info in archive.infolist()):
         raise BadInput(f"{path}: is encrypted; unpack it with its password first")
     names, quarantine, ignored = [], [], 0
+    beside: dict[str, bytes] = {}
     for info in archive.infolist():
         if info.is_dir() or _hidden(info.filename):
             continue
@@ -118,8 +152,13 @@ def _open_zip(path: Path) -> tuple[list[str], ZipPayloads, list[Quarantined], in
             names.append(info.filename)
         else:
             ignored += 1
+            if _says_more(info.filename):
+                try:
+                    beside[info.filename] = archive.read(info)
+                except (OSError, *_DAMAGE) as error:
+                    raise BadInput(f"{path}: {info.filename} is damaged ({error}); pack it again") from None
     names = sorted(dict.fromkeys(names))
-    return names, ZipPayloads(archive, names), quarantine, ignored
+    return names, ZipPayloads(archive, names), quarantine, ignored, beside
 
 
 def _starts_like_picture(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
@@ -130,11 +169,12 @@ def _starts_like_picture(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> boo
         return False
 
 
-def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], int]:
+def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], int, dict[str, bytes]]:
     plain = path if path.suffix == ".tar" else _unpacked(path)
     spans: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
     quarantine, ignored = [], 0
+    beside: dict[str, bytes] = {}
     for member in _members(plain, path):
         name = member.name.removeprefix("./")
         if _hidden(name):
@@ -151,13 +191,15 @@ def _open_tar(path: Path) -> tuple[list[str], TarPayloads, list[Quarantined], in
             spans[name] = (member.offset_data, member.size)
         else:
             ignored += 1
+            if _says_more(name):
+                beside[name] = _head(plain, member, member.size)
     for name, target in links.items():
         if target in spans:
             spans[name] = spans[target]
         elif is_picture_name(name):
             quarantine.append(Quarantined(printable(name), f"a link to {printable(target)}, which is no picture here"))
     names = sorted(spans)
-    return names, TarPayloads(plain, [spans[name] for name in names]), quarantine, ignored
+    return names, TarPayloads(plain, [spans[name] for name in names]), quarantine, ignored, beside
 
 
 def _members(plain: Path, path: Path) -> Iterator[tarfile.TarInfo]:
@@ -168,11 +210,11 @@ def _members(plain: Path, path: Path) -> Iterator[tarfile.TarInfo]:
         raise BadInput(f"{path}: not readable as a tar ({error}); download or pack it again") from None
 
 
-def _head(plain: Path, member: tarfile.TarInfo) -> bytes:
-    """Return the first 16 bytes of a member, fewer if it is shorter."""
+def _head(plain: Path, member: tarfile.TarInfo, most: int = 16) -> bytes:
+    """Return the first bytes of a member, fewer if it is shorter."""
     with plain.open("rb") as handle:
         handle.seek(member.offset_data)
-        return handle.read(min(16, member.size))
+        return handle.read(min(most, member.size))
 
 
 def _unpacked(path: Path) -> Path:

@@ -21,8 +21,7 @@ from fastness.core.hardware import cores
 from fastness.data.dataset import Dataset, Quarantined
 from fastness.data.manifest import HashArray, Manifest, printable
 from fastness.data.sources import SOURCES, Columns
-from fastness.data.sources.arrays import encode_labels
-from fastness.data.sources.tree import arrange, facts_beside, is_picture_name, looks_like_picture, refuse_unknown
+from fastness.data.sources.tree import arrange, as_described, facts_beside, is_picture_name, looks_like_picture
 
 _Entry = tuple[str, os.DirEntry[str]]
 
@@ -65,15 +64,9 @@ class FolderSource:
             keep = np.setdiff1d(np.arange(len(files.names)), list(unreadable))
             quarantine += [Quarantined(printable(files.names[row]), why) for row, why in unreadable.items()]
             files, hashes = _Files([files.names[i] for i in keep], files.stats[keep]), hashes[keep]
-        labels, class_names, splits, groups = arrange(files.names, columns, str(data))
         facts = facts_beside(root, files.names) if data.is_dir() else {}
-        if files.names:
-            refuse_unknown(columns, facts, str(data))
-        if columns.label in facts:
-            labels, class_names = encode_labels(facts[columns.label].to_pylist(), len(files.names), str(data))
-        if columns.group in facts:
-            groups = np.array(facts[columns.group].fill_null("").to_pylist(), np.str_)
-        manifest = Manifest(files.names, hashes, labels, class_names, splits, groups, source=str(data), facts=facts)
+        arranged = as_described(arrange(files.names, columns, str(data)), facts, files.names, columns, str(data))
+        manifest = Manifest(files.names, hashes, *arranged, source=str(data), facts=facts)
         return Dataset.of(manifest, FolderPayloads(str(root), files.names), quarantine, ignored)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastness.core.errors import BadInput
 from fastness.data.frame import Cells, read_frame
 from fastness.data.manifest import UNLABELLED, printable
 from fastness.data.sources import Columns
+from fastness.data.sources.arrays import encode_labels
 from fastness.data.splits import canonical, is_split
 
 _PICTURE_SUFFIXES = frozenset(
@@ -20,6 +20,9 @@ _PICTURE_SUFFIXES = frozenset(
     for name in "jpg|jpeg|jpe|jfif|png|gif|bmp|dib|tif|tiff|webp|ppm|pgm|pbm|pnm|tga|jp2|ico|avif".split("|")  # noqa: SIM905
 )
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P4\n", b"P5\n", b"P6\n")
+
+METADATA = tuple(f"metadata.{suffix}" for suffix in ("csv", "tsv", "jsonl", "parquet"))
+"""What a file is called that says more of a tree's pictures; the first that is there counts."""
 
 Arrangement = tuple[
     npt.NDArray[np.int64] | None, tuple[str, ...], npt.NDArray[np.str_] | None, npt.NDArray[np.str_] | None
@@ -77,19 +80,27 @@ def arrange(names: list[str], columns: Columns, source: str) -> Arrangement:
     return labels, tuple(map(printable, classes)), splits, groups
 
 
-def refuse_unknown(columns: Columns, facts: Mapping[str, Cells], source: str) -> None:
-    """Refuse a label, split or group that is no column beside the files, rather than take the folders for it.
+def as_described(
+    arranged: Arrangement, facts: dict[str, Cells], names: list[str], columns: Columns, source: str
+) -> Arrangement:
+    """Return an arrangement with the label and the group that columns beside the files say, where these are asked for.
 
     Raises:
-        BadInput: there is no such column; lists those there are.
+        BadInput: what is asked for is no such column; lists those there are.
     """
-    for option, there in (("label", facts), ("split", {}), ("group", facts)):
+    labels, classes, splits, groups = arranged
+    for option in ("label", "split", "group") if names else ():
         value = getattr(columns, option)
-        if value in (None, "none", "folder") or value in there:
+        if value in (None, "none", "folder") or (value in facts and option != "split"):
             continue
-        listed = f"columns of its metadata: {', '.join(there)[:500]}" if there else "no metadata with columns beside it"
+        listed = f"columns of its metadata: {', '.join(facts)[:500]}" if facts else "no metadata with columns beside it"
         said = "folders alone say the split" if option == "split" else listed
         raise BadInput(f"{source}: no column '{value}' for --{option} ({said}); say folder or none")
+    if columns.label in facts:
+        labels, classes = encode_labels(facts[columns.label].to_pylist(), len(names), source)
+    if columns.group in facts:
+        groups = np.array(facts[columns.group].fill_null("").to_pylist(), np.str_)
+    return labels, classes, splits, groups
 
 
 def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
@@ -100,8 +111,7 @@ def facts_beside(root: Path, names: list[str]) -> dict[str, Cells]:
     Raises:
         BadInput: it names a file twice.
     """
-    usual = (root / f"metadata.{suffix}" for suffix in ("csv", "tsv", "jsonl", "parquet"))
-    path = next((path for path in usual if path.is_file()), None)
+    path = next((root / name for name in METADATA if (root / name).is_file()), None)
     if path is None:
         return {}
     frame = read_frame(path)
