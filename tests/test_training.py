@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -23,7 +24,7 @@ from torch import nn
 import fastness as fs
 from conftest import on_pictures, required
 from fastness.core.errors import BadInput
-from fastness.core.files import sha256_file
+from fastness.core.files import atomic_path, sha256_file
 from fastness.core.recipe import Recipe
 from fastness.data.cache import decoded
 from fastness.encoders.image import ImageEncoder, ImageSpec
@@ -425,7 +426,11 @@ def test_a_run_that_is_stopped_tells_each_step_once(monkeypatch, tmp_path):
 
 def test_what_a_killed_run_left_half_written_is_swept_and_nothing_else(tmp_path):
     kept = [tmp_path / name for name in ("mine.tmp", ".mine.abcdefgh.tmp", ".checkpoint.tmp")]
-    left = [tmp_path / f".{name}.abcdefgh.tmp" for name in (checkpoint.NAME, "events.jsonl", "quarantine.csv")]
+    left = []
+    for name in (checkpoint.NAME, "events.jsonl", "quarantine.csv"):
+        with contextlib.suppress(KeyboardInterrupt), atomic_path(tmp_path / name) as temporary:
+            left.append(temporary)
+            raise KeyboardInterrupt
     for place in kept + left:
         place.write_bytes(b"half")
     folder = tmp_path / ".bundle.abcdefgh.tmp"
