@@ -189,7 +189,7 @@ def test_what_cannot_be_fitted_is_refused(copy: Path, digits: Dataset, tmp_path:
         (digits, {"abstain": 1.0}, "is no share"),
         (digits, {"abstain": 0.001}, "or a larger --abstain"),
         (digits, {"side": "left"}, "has no sides"),
-        (alike, {}, "are all alike"),
+        (alike, {"abstain": 0.0}, "are all alike"),
     ):
         with pytest.raises(fs.BadInput, match=said):
             fs.fit(copy, data, name="new", **more)

@@ -207,11 +207,10 @@ class Batcher:
                 if self._jobs:
                     self._change.notify()  # one thread was woken for a request; what it leaves is for the next
                 work = sum(job.works[i] for job, places in batch for i in places)
-                self._running.append(work)
+                if batch:
+                    self._running.append(work)
             if batch:
                 self._answer(batch, work)
-            with self._change:
-                self._running.remove(work)
 
     def _batch(self) -> list[tuple[_Job, range]]:
         """Take the next items from the jobs that wait; of those that wait in vain nothing."""
@@ -252,17 +251,20 @@ class Batcher:
         self._waiting -= job.waiting
 
     def _answer(self, batch: list[tuple[_Job, range]], work: float) -> None:
-        """Compute a batch and hand each job its rows."""
+        """Compute a batch, which is under way, and hand each job its rows; when it has them nothing is any more."""
         outputs = tuple(dict.fromkeys(name for job, _ in batch for name in job.outputs))
         items = [job.items[i] for job, places in batch for i in places]
         started = time.perf_counter()
         try:
             found = dict(zip(outputs, self._compute(items, outputs), strict=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the requests are told and the thread lives on
+            with self._change:
+                self._running.remove(work)
             self._refuse(batch, error)
             return
         seconds = time.perf_counter() - started
         with self._change:
+            self._running.remove(work)
             self._latency.observe(work, seconds)
         self._seen(len(items), seconds)
         start = 0
@@ -287,7 +289,10 @@ class Batcher:
         """Tell the requests of a batch that failed; where several were in it, each is tried alone first."""
         if len(batch) > 1:
             for job, places in batch:
-                self._answer([(job, places)], sum(job.works[i] for i in places))
+                work = sum(job.works[i] for i in places)
+                with self._change:
+                    self._running.append(work)
+                self._answer([(job, places)], work)
             return
         ((job, places),) = batch
         if isinstance(error, Unusable):

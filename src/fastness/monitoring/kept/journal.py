@@ -187,8 +187,9 @@ class Journal:
         """
         with self._lock:
             self._quick[version] = _QUICKLY
+            now = self._clock()
             for key in [key for key in self._open if key[0] == version]:
-                self._close(key, self._clock())
+                self._close(key, min(now, self._open[key].end))
 
     def flush(self) -> None:
         """Write what has come since the last time, and close what is over; called every few seconds.
