@@ -20,7 +20,7 @@ _COLUMNS = {
     "text": "Column that holds the texts; several are sides of one thing.",
     "row": "Columns that together are a row of a table; 'rest': all others.",
     "label": "Column that holds the label; 'none' ignores class folders.",
-    "split": "Column that holds the split; 'none' ignores split folders.",
+    "split": "Column that holds the split; of folders 'folder' or 'none': whether train, test … are splits.",
     "group": "Column whose equal values stay together; 'folder' for trees.",
     "score": "Column that says how alike the sides of an item are.",
 }
