@@ -36,7 +36,7 @@ class Int8(Form):
     @property
     def bearable(self) -> float:
         """What items that are tried may lose; others lose more: of a thousand the worst twice as much."""
-        return (1 - self.floor) / 3
+        return 0.4 * (1 - self.floor)
 
 
 @FORMS.register("onnx-int8")
