@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastness.core.errors import BadInput
@@ -198,6 +198,7 @@ def test_the_same_change_is_recognised() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), max_size=4), st.lists(st.sampled_from("abc"), max_size=3), st.integers(0, 4))
+@example([0.0], ["a"], 0)  # a mean that did not move has no direction
 def test_likeness_is_mutual_and_a_change_is_most_like_itself(
     shift: list[float], causes: list[str], length: int
 ) -> None:

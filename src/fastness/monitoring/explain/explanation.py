@@ -81,9 +81,9 @@ class Signature:
     causes: list[str]
 
     def alike(self, other: Signature) -> float:
-        """Return how alike two changes are, 1: the same; directions count only within one space."""
+        """Return how alike two changes are, 1: the same; directions count only where both have one, in one space."""
         pairs = ((self.shift, other.shift), (self.clusters, other.clusters))
-        found = [_cosine(a, b) for a, b in pairs if a and len(a) == len(b)]
+        found = [cosine for a, b in pairs if len(a) == len(b) and (cosine := _cosine(a, b)) is not None]
         if self.causes or other.causes:
             both = set(self.causes) | set(other.causes)
             found.append(len(set(self.causes) & set(other.causes)) / len(both))
@@ -141,7 +141,8 @@ class Explanation:
         return {**found, "nearest": nearest, "said": self.said}
 
 
-def _cosine(first: Sequence[float], second: Sequence[float]) -> float:
+def _cosine(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the cosine of two directions, ``None`` where one of them has no length."""
     a, b = np.array(first), np.array(second)
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if length > 0 else 0.0
+    return float(a @ b) / length if length > 0 else None
