@@ -15,7 +15,7 @@ from PIL import Image
 import fastness as fs
 from conftest import PIXELS, Ended, installed, write_classes, write_pictures
 from fastness.cli.recipe import _CHANGES, _FIELDS, _changes, read
-from fastness.core.recipe import Recipe
+from fastness.core.recipe import Recipe, read_mapping
 from fastness.evaluation import evidence
 
 Call = Callable[..., Ended]
@@ -231,9 +231,12 @@ def test_each_field_of_a_recipe_is_one_option():
      ("1e", "1e"), ("e3", "e3"), ("nan", "nan"), ("inf", "inf"), ("1e3/x", "1e3/x"), ("[1e-3, 1]", [0.001, 1]),
      ("", None)],
 )  # fmt: skip
-def test_values_of_changes_are_numbers_where_they_are_written_as_such(text: str, value: object) -> None:
-    found = _changes([f"name={text}"], "--option")["name"]
-    assert found == value and type(found) is type(value)
+def test_values_are_numbers_where_they_are_written_as_such(tmp_path: Path, text: str, value: object) -> None:
+    """On the command line, and in a recipe's file."""
+    (tmp_path / "recipe.yaml").write_text(f"data: digits\noptions: {{name: {text}}}\n")
+    file = read_mapping(tmp_path / "recipe.yaml")["options"]["name"]
+    for found in (_changes([f"name={text}"], "--option")["name"], file):
+        assert found == value and type(found) is type(value)
 
 
 def test_options_override_a_recipe_file_however_the_loss_is_said(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ from scipy.stats import norm
 
 import fastness as fs
 from fastness.core.files import sha256_file
+from fastness.core.seeds import derive
 from fastness.evaluation import evidence as evidences
 from fastness.evaluation import slices
-from fastness.evaluation.compare import compare
+from fastness.evaluation.compare import _intervals, compare
 from fastness.evaluation.gate import Policy, judge, read_policy
 from fastness.evaluation.measurement import Measurement
-from fastness.metrics.intervals import chance_of_drop, paired_shares, wilson
+from fastness.evaluation.slices import Slice
+from fastness.metrics.intervals import bootstrap_means, chance_of_drop, paired_shares, quantiles, wilson
 
 COLUMNS = {
     "brightness": np.array([10.0, 50.0, np.nan, 30.0]),
@@ -167,6 +169,28 @@ def test_paired_differences(tmp_path: Path) -> None:
     for name, d in found.items():
         assert (back[name].gain, back[name].p_better) == pytest.approx((-d.gain, d.p_worse))
         assert (back[name].low, back[name].high) == pytest.approx((-d.high, -d.low), abs=0.002)
+
+
+def test_counted_outcomes_and_drawn_ones_do_not_disturb_each_other() -> None:
+    """Only what is not right or wrong is drawn, by the same items whatever else there is; gaps are passed over."""
+    rng = np.random.default_rng(0)
+    scores, right = rng.random((60, 2)), rng.integers(0, 2, (60, 2)).astype(float)
+    scores[rng.random(60) < 0.2] = np.nan
+    masks = {"all": np.ones(60, np.bool_), "few": np.arange(60) < 20, "none": np.zeros(60, np.bool_)}
+    parts = [Slice(name, mask) for name, mask in masks.items()]
+    jobs = [(name, part) for name in ("scores", "right") for part in parts]
+    found = _intervals({"scores": scores, "right": right}, jobs, 0.9)
+    assert found[2] is None and found[5] is None
+    for place, part in enumerate(parts[:2]):
+        table = np.where(part.mask[:, None], scores, np.nan)
+        means = bootstrap_means(np.stack([table[:, 1] - table[:, 0], table[:, 1]], 1), derive(0, "comparison"))
+        assert found[place] == tuple(pytest.approx(quantiles(m[~np.isnan(m)], 0.9)) for m in means.T)
+        rows = right[part.mask]
+        wins, losses = (rows[:, 1] > rows[:, 0]).sum(), (rows[:, 1] < rows[:, 0]).sum()
+        assert found[3 + place] == (
+            pytest.approx(paired_shares(wins, losses, len(rows), 0.9).tolist()),
+            wilson(int(rows[:, 1].sum()), len(rows), 0.9),
+        )
 
 
 def test_pairing_narrows(tmp_path: Path) -> None:

@@ -340,3 +340,34 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
         for call in some:
             with pytest.raises(BadInput, match=f"{what}.*row 3"):
                 call()
+
+
+@pytest.mark.parametrize("n", [150, 1000])
+@pytest.mark.parametrize("wrong", [0.0, 0.05, 0.15])
+@pytest.mark.parametrize("mass", [False, True])
+def test_the_interval_of_a_calibration_error_holds_what_outcomes_were_drawn_with(
+    n: int, wrong: float, mass: bool
+) -> None:
+    """Of calibrated answers it reaches down to nothing, however large chance makes what is seen."""
+    trials, level, held, sure = 200, 0.95, 0, 0
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        confidence = rng.uniform(0.4, 0.95, n)
+        rate = np.clip(confidence - wrong * np.where(confidence < 0.6, 1, 0.5), 0, 1)
+        found = calibration.reliability(confidence, rng.random(n) < rate, mass=mass)
+        low, high = calibration.error_interval(found, seed, level, draws=400)
+        true = calibration.reliability(confidence, rate, mass=mass).error
+        assert 0 <= low <= found.error
+        held += low <= true <= high
+        sure += low > 0
+    assert held >= stats.binom.ppf(0.001, trials, level)
+    if wrong == 0:
+        assert sure <= stats.binom.ppf(0.999, trials, (1 - level) / 2)
+
+
+def test_the_interval_of_no_calibration_error_is_that_of_few_answers() -> None:
+    none = calibration.reliability([], [])
+    assert calibration.error_interval(none, 0) == (-math.inf, math.inf)
+    for n in (5, 500):
+        low, high = calibration.error_interval(calibration.reliability([1.0] * n, [1] * n), 0)
+        assert low == 0 and 0.5 / n < high < 5 / n

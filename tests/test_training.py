@@ -229,6 +229,17 @@ def test_an_error_in_the_background_is_raised_in_the_step(images):
         next(Batches(images, views, 16, 0, CPU).run(range(4)))
 
 
+def test_fewer_items_than_a_batch_are_one_batch_in_which_none_is_its_own_negative(images):
+    few = images.dataset.select(np.arange(20))
+    for asked, size in (({}, 20), ({"batch_size": 32}, 32), ({"effective_batch": 512}, 64)):
+        recipe = plan.complete(Recipe.parse({"method": "simclr", "width": 4, "size": 8, "steps": 1, **asked}), few, CPU)
+        assert recipe.batch_size == size
+    found = plan.complete(Recipe.parse({"method": "simclr", "width": 4, "size": 8, "steps": 1}), few, CPU)
+    rows = positions(0, epoch_order(0, len(few), 0), found.batch_size)
+    assert sorted(rows) == list(range(20))
+    assert found.lr < plan.complete(Recipe.parse({"method": "simclr", "batch_size": 64}), few, CPU).lr
+
+
 @pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (10, 0.0), (100, 0.05), (100, 1.0)])
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing(total, warmup):
     rates = [learning_rate(step, total, 0.5, warmup) for step in range(total)]

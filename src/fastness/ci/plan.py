@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastness.core.errors import BadInput
-from fastness.core.recipe import Recipe
+from fastness.core.recipe import Recipe, stated
 from fastness.delivery.forms import FORMS
 from fastness.evaluation.checks import CHECKS
 from fastness.evaluation.gate import read_policy
@@ -136,10 +136,10 @@ class Plan(_Section):
             BadInput: in one line, which field is wrong and what is allowed.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = stated(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(f"{path}: {error.strerror}; give the YAML file of a pipeline, see docs/ci.md") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise BadInput(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None
         with _within(str(path)):
             if not isinstance(values, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +51,6 @@ _CHANGES = {
     "network": ("--network", "Change the network, e.g. --network layers=6."),
     "options": ("--option", "Change the method, e.g. --option queue=8192."),
 }
-_POWER_OF_TEN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")  # YAML 1.1 wants a point and a sign in it
 
 
 def takes_recipe(verb: Callable[..., None]) -> Callable[..., None]:
@@ -122,18 +120,15 @@ def _changes(texts: list[str] | None, name: str) -> dict[str, Any]:
     import yaml
 
     from fastness.core.errors import BadInput
+    from fastness.core.recipe import stated
 
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-3 as a number, too."""
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+.0123456789"))
     changes = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise BadInput(f"{name} {text}: write NAME=VALUE")
         try:
-            changes[key] = yaml.load(value, Loader)
+            changes[key] = stated(value)
         except (yaml.YAMLError, ValueError) as error:  # the latter of what looks like a date and is none
             said = str(getattr(error, "problem", None) or error).splitlines()[0]
             raise BadInput(

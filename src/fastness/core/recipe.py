@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fastness.core.errors import BadInput
 
+_POWER_OF_TEN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")  # YAML 1.1 wants a point and a sign in it
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -125,6 +126,18 @@ class Recipe(BaseModel):
         return values
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, too."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+.0123456789"))
+
+
+def stated(text: str) -> Any:
+    """Return what a text says in YAML; raises what `yaml.load` does, and `ValueError` for a date that is none."""
+    return yaml.load(text, _Loader)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file that holds one mapping.
 
@@ -132,10 +145,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         BadInput: the file is missing, is no YAML, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = stated(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter also of what is no UTF-8, or looks like a date
         raise BadInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: should hold 'field: value' lines; known: {', '.join(Recipe.model_fields)}")

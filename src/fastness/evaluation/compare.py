@@ -20,6 +20,7 @@ from fastness.evaluation.slices import Slice
 from fastness.metrics.intervals import bootstrap_means, chance_of_drop, holm, paired_shares, quantiles, wilson
 
 Floats = npt.NDArray[np.float64]
+Ends = tuple[float, float]
 _DETAIL = re.compile(r"corruption\.\w+\.\d\.")
 _LEVEL = 0.95
 _ROUNDING = 1e-5  # what float32 features of another batch size or processor leave
@@ -204,35 +205,24 @@ def _outcomes(before: Evidence, after: Evidence, keys: Sequence[Key]) -> dict[st
 def _paired(
     before: Evidence, outcomes: dict[str, Floats], parts: Sequence[Slice], level: float
 ) -> Iterator[Difference]:
-    """Yield the difference of every measurement on every slice that has an item; all draw the same items anew."""
+    """Yield the difference of every measurement on every slice that has an item."""
     jobs = [(name, part) for name in outcomes for part in parts]
     for start in range(0, len(jobs), _AT_ONCE):
         block = jobs[start : start + _AT_ONCE]
-        changes = np.stack([np.where(p.mask, outcomes[name] @ [-1.0, 1.0], np.nan) for name, p in block], 1)
-        afters = np.stack([np.where(p.mask, outcomes[name][:, 1], np.nan) for name, p in block], 1)
-        draws = bootstrap_means(np.concatenate([changes, afters], 1), derive(0, "comparison"))
-        for (name, part), change, drawn, drawn_after in zip(
-            block, changes.T, draws.T[: len(block)], draws.T[len(block) :], strict=True
-        ):
-            there = ~np.isnan(change)
-            if not there.any():
+        for (name, part), intervals in zip(block, _intervals(outcomes, block, level), strict=True):
+            if intervals is None:
                 continue
             measurement = before.get(name)
             assert measurement is not None
-            one, other = outcomes[name][there].mean(0)
-            if np.isin(outcomes[name][there], (0, 1)).all():
-                n, wins, losses = int(there.sum()), int((change > 0).sum()), int((change < 0).sum())
-                low, high = paired_shares(wins, losses, n, level).tolist()
-                after = wilson(round(other * n), n, level)
-            else:
-                low, high = quantiles(drawn[~np.isnan(drawn)], level)
-                after = quantiles(drawn_after[~np.isnan(drawn_after)], level)
-            falls, rises = chance_of_drop(change[there]), chance_of_drop(-change[there])
+            table = outcomes[name][part.mask & ~np.isnan(outcomes[name][:, 0])]
+            one, other = table.mean(0)
+            (low, high), after = intervals
+            falls, rises = chance_of_drop(table[:, 1] - table[:, 0]), chance_of_drop(table[:, 0] - table[:, 1])
             worse, better = (rises, falls) if measurement.better == "lower" else (falls, rises)
             yield Difference(
                 name,
                 part.name,
-                int(there.sum()),
+                len(table),
                 float(one),
                 float(other),
                 min(low, other - one),
@@ -244,6 +234,37 @@ def _paired(
                 measurement.better,
                 True,
             )
+
+
+def _intervals(
+    outcomes: dict[str, Floats], jobs: Sequence[tuple[str, Slice]], level: float
+) -> list[tuple[Ends, Ends] | None]:
+    """Return of each measurement on each slice the intervals of the change and of the later value; ``None``: no items.
+
+    What is right or wrong is counted; of other outcomes the same items are drawn anew for all of them.
+    """
+    found: list[tuple[Ends, Ends] | None] = []
+    drawn: list[tuple[int, Floats]] = []
+    for name, part in jobs:
+        rows = part.mask & ~np.isnan(outcomes[name][:, 0])
+        table = outcomes[name][rows]
+        found.append(_counted(table, level) if len(table) and np.isin(table, (0, 1)).all() else None)
+        if len(table) and found[-1] is None:
+            drawn.append((len(found) - 1, np.where(rows[:, None], outcomes[name], np.nan)))
+    if not drawn:
+        return found
+    columns = [*(table @ [-1.0, 1.0] for _, table in drawn), *(table[:, 1] for _, table in drawn)]
+    changes, afters = np.split(bootstrap_means(np.stack(columns, 1), derive(0, "comparison")).T, 2)
+    for (place, _), change, after in zip(drawn, changes, afters, strict=True):
+        found[place] = quantiles(change[~np.isnan(change)], level), quantiles(after[~np.isnan(after)], level)
+    return found
+
+
+def _counted(table: Floats, level: float) -> tuple[Ends, Ends]:
+    """Return both intervals of outcomes that are right or wrong, ``[N, 2]``."""
+    change, n = table[:, 1] - table[:, 0], len(table)
+    low, high = paired_shares(int((change > 0).sum()), int((change < 0).sum()), n, level).tolist()
+    return (low, high), wilson(round(table[:, 1].sum()), n, level)
 
 
 def _unpaired(one: Measurement, other: Measurement, level: float) -> Difference:

@@ -64,6 +64,43 @@ def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 15,
     return Reliability(count[there], sums[0] / count[there], sums[1] / count[there])
 
 
+def error_interval(found: Reliability, seed: int, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """Return an interval that holds the expected calibration error of which the outcomes were drawn.
+
+    Chance moves each bin away from its confidence, so what is seen is too large, and a bootstrap around it adds chance
+    once more: of 250 calibrated answers it says that they are surely not. So the lower end is where as much as was
+    seen would be as rare as the level allows, if the bins were wrong by a part of what they seem to be; it is 0 where
+    that is no rarity of bins that are not wrong at all (the consistency resampling of Bröcker and Smith 2007). The
+    upper end is that of the bootstrap: too high rather than too low.
+
+    Args:
+        found: the bins; with none of them the interval is unbounded.
+        seed: of the draws.
+        level: in (0, 1).
+        draws: of every bin's outcomes, as normal ones of their variance.
+    """
+    if not len(found.count):
+        return float("-inf"), float("inf")
+    rare, seen = (1 - level) / 2, found.error
+    share = found.count / found.count.sum()
+    rate = (found.count * found.accuracy + 1) / (found.count + 2)  # one that was always right has a variance, too
+    spread = np.sqrt(rate * (1 - rate) / found.count)
+    noise = np.random.default_rng(seed).normal(size=(draws, len(share))) * spread
+    apart = found.accuracy - found.confidence
+
+    def drawn(part: float) -> Floats:
+        """Return what is seen in the draws if the bins are wrong by that part of what they seem to be."""
+        errors: Floats = np.abs(part * apart + noise) @ share
+        return errors
+
+    low, high = 0.0, 1.0
+    if (drawn(low) >= seen).mean() < rare:
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if (drawn(middle) >= seen).mean() >= rare else (middle, high)
+    return low * seen, float(np.quantile(drawn(1.0), 1 - rare))
+
+
 def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     """Return each item's Brier score, in [0, 2]: squared distance to what is true (Brier 1950).
 

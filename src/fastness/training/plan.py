@@ -58,11 +58,12 @@ def complete(recipe: Recipe, dataset: Dataset, device: torch.device, init: Spec 
     if scarce and (recipe.size is None or recipe.size >= 32):  # tiny pictures cannot be halved
         chosen["views"] = {**scarce.get("views", {}), **recipe.views}
     if recipe.batch_size is None:
-        chosen["batch_size"] = usual["batch_size"]
+        chosen["batch_size"] = _batch(recipe, usual["batch_size"], len(dataset))
     optimizer = chosen["optimizer"] = recipe.optimizer or usual["optimizer"]
     if recipe.lr is None:
         rates = {"sgd": usual["lr"], "lars": 10 * usual["lr"], "adamw": 1e-3, **usual.get("rates", {})}
-        chosen["lr"] = _rate(recipe, rates[optimizer], usual["batch_size"])
+        batch = recipe.effective_batch or (recipe.batch_size or chosen["batch_size"]) * recipe.accumulate
+        chosen["lr"] = _rate(recipe, rates[optimizer], batch / usual["batch_size"])
     if recipe.weight_decay is None:
         decays = {"sgd": usual["weight_decay"], "lars": 1e-6, "adamw": own.get("weight_decay", 0.05)}
         chosen["weight_decay"] = decays[optimizer]
@@ -109,9 +110,20 @@ def _check_batch(recipe: Recipe) -> None:
         raise BadInput(f"--batch-size {batch} cannot be shared equally by {processes} processes; give a multiple")
 
 
-def _rate(recipe: Recipe, base: float, usual_batch: int) -> float:
-    """Return a peak rate, growing with the square root of the batch; smaller where trained weights are the start."""
+def _batch(recipe: Recipe, usual: int, items: int) -> int:
+    """Return the usual batch, or all items if they are fewer: an item that comes twice would be its own negative."""
+    if recipe.effective_batch is not None or items >= usual:
+        return usual
+    processes = distributed.size()
+    return max(2 if processes == 1 else 1, items // processes) * processes
+
+
+def _rate(recipe: Recipe, base: float, times: float) -> float:
+    """Return a peak rate, growing with the square root of the batch; smaller where trained weights are the start.
+
+    Args:
+        times: as large as the usual batch.
+    """
     if recipe.init is not None:
         base *= 0.1
-    batch = recipe.effective_batch or (recipe.batch_size or usual_batch) * recipe.accumulate
-    return float(f"{base * math.sqrt(batch / usual_batch):.4g}")
+    return float(f"{base * math.sqrt(times):.4g}")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastness.core.seeds import derive
 from fastness.evaluation.checks import CHECKS, Check, Findings, bootstrapped, measured
 from fastness.evaluation.subject import Subject
-from fastness.metrics.calibration import brier, nll, reliability, softmax
-from fastness.metrics.intervals import bootstrap, quantiles
+from fastness.metrics.calibration import brier, error_interval, nll, reliability, softmax
 
 _BINS = 15
 
@@ -34,15 +31,11 @@ class Calibration(Check):
             )
             for kind, mass in (("ece", False), ("ece_mass", True)):
                 name = f"calibration.{way}.{kind}"
-
-                def error(rows: np.ndarray, c: np.ndarray = confidence, r: np.ndarray = right, m: bool = mass) -> float:
-                    return reliability(c[rows], r[rows], _BINS, mass=m).error
-
-                value = error(np.arange(len(y)))
-                interval = quantiles(bootstrap(error, len(y), derive(subject.seed, name), 300))
+                binned = reliability(confidence, right, _BINS, mass=mass)
+                interval = error_interval(binned, derive(subject.seed, name))
                 bins = f"{_BINS} bins of equal {'mass' if mass else 'width'}"
                 protocol = f"{bins}; {how}; {subject.how}"
-                found.append(measured(subject, name, value, interval, len(y), protocol, better="lower"))
+                found.append(measured(subject, name, binned.error, interval, len(y), protocol, better="lower"))
             items |= {f"{way}.brier": brier(p, y), f"{way}.nll": nll(p, y), f"{way}_confidence": confidence}
             for kind, unit in (("brier", "score"), ("nll", "nats")):
                 name = f"{way}.{kind}"

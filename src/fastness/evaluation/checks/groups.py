@@ -14,13 +14,14 @@ from fastness.evaluation.checks import CHECKS, Check, Findings, measured
 from fastness.evaluation.measurement import Measurement
 from fastness.evaluation.slices import Slice
 from fastness.evaluation.subject import Subject
-from fastness.metrics.calibration import reliability, softmax
+from fastness.metrics.calibration import error_interval, reliability, softmax
 from fastness.metrics.intervals import bootstrap, holm, quantiles
 
 _SMALLEST = 50  # items of a group that is compared with others
 _DRAWS = 300
 _BINS = 15
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Figure = Callable[[Rows], float]
 
 
@@ -48,17 +49,24 @@ class Groups(Check):
         for column in subject.sensitive:
             groups = [g for g in slices.by_value(column, subject.held_out_known) if g.mask.sum() >= _SMALLEST]
             for name, rate in rates.items():
-                found += [_of_group(subject, f"groups.{name}", group, rate) for group in groups]
+                binned = (confidence, ~wrong) if name == "ece" else None
+                found += [_of_group(subject, f"groups.{name}", group, rate, binned) for group in groups]
                 if len(groups) > 1:
                     found += _between(subject, f"groups.{column}.{name}", groups, rate)
         return Findings(_corrected(found), {"error": wrong, "confidence": confidence})
 
 
-def _of_group(subject: Subject, name: str, group: Slice, rate: Figure) -> Measurement:
-    rows = np.flatnonzero(group.mask)
-    drawn = bootstrap(lambda places: rate(rows[places]), len(rows), derive(subject.seed, name, group.name), _DRAWS)
+def _of_group(
+    subject: Subject, name: str, group: Slice, rate: Figure, binned: tuple[Floats, Floats] | None
+) -> Measurement:
+    """Return a figure of a group; with confidences and outcomes it is a calibration error."""
+    rows, seed = np.flatnonzero(group.mask), derive(subject.seed, name, group.name)
+    if binned is None:
+        interval = quantiles(bootstrap(lambda places: rate(rows[places]), len(rows), seed, _DRAWS))
+    else:
+        interval = error_interval(reliability(binned[0][rows], binned[1][rows], _BINS), seed)
     how = f"{subject.probe.protocol}; {subject.how}"
-    return measured(subject, name, rate(rows), quantiles(drawn), len(rows), how, better="lower", part=group.name)
+    return measured(subject, name, rate(rows), interval, len(rows), how, better="lower", part=group.name)
 
 
 def _between(subject: Subject, name: str, groups: list[Slice], rate: Figure) -> list[Measurement]:
