@@ -412,3 +412,42 @@ def test_what_is_far_apart_has_a_p_like_all_else() -> None:
     scores = np.concatenate([np.full((3, 1), 900.0), np.random.default_rng(0).normal(size=(3, 99))], 1)
     found = fused(scores, [1.0, 1.0, 1.0])
     assert np.isfinite(found).all() and found.argmax() == 0
+
+
+def test_the_level_is_used_to_the_last() -> None:
+    """Of permutations and the real labels the most extreme share ``level`` alarms, no less."""
+    level, verdicts = 0.5, []
+    for seed in range(200):
+        first, second = Window(vectors(24, 2 * seed)), Window(vectors(16, 2 * seed + 1))
+        verdicts.append(drifted(first, second, level=level, tests=["mean"], floors={"mean": -9}, seed=seed))
+    assert all(found.alarm == (found.findings[0].p <= level) for found in verdicts)
+    assert any(found.findings[0].p == level for found in verdicts)
+
+
+def test_one_item_of_a_slice_is_no_reference() -> None:
+    """It may be one of the few that lie apart, and then all others of the slice seem to have moved."""
+
+    def items(n: int, seed: int, kinds: list[str]) -> Window:
+        apart = np.random.default_rng(seed).random(n) < 0.1
+        return Window(vectors(n, seed) + 9 * apart[:, None].astype(np.float32), {"kind": np.array(kinds, object)})
+
+    trials, level = 60, 0.05
+    alarms = 0
+    for seed in range(trials):
+        old = items(120, 2 * seed, ["old"] * 119 + ["new"])
+        now = items(100, 2 * seed + 1, ["new"] * 100)
+        alarms += drifted(old, now, level=level, tests=["within"], slices=["kind"]).alarm
+    assert alarms <= stats.binom.ppf(0.999, trials, level)
+
+
+def test_what_many_items_have_in_common_does_not_hide_the_others() -> None:
+    """Most texts are empty, say; of the few others some have moved."""
+    same = np.zeros((320, D), np.float32)
+
+    def items(seed: int, shift: float) -> Window:
+        return Window(np.concatenate([same, vectors(80, seed, shift=shift)]))
+
+    found = drifted(items(1, 0.0), items(2, 1.5), level=0.01, tests=["mmd"])
+    assert found.findings[0].p <= 0.01
+    quiet = [drifted(items(i, 0.0), items(100 + i, 0.0), level=0.05, tests=["mmd"]).findings[0].p for i in range(60)]
+    assert sum(p <= 0.05 for p in quiet) <= stats.binom.ppf(0.999, len(quiet), 0.05)

@@ -21,6 +21,7 @@ from fastness.monitoring.kept import stored
 from fastness.monitoring.report import plots, report
 from fastness.monitoring.sketching import of_window
 from fastness.monitoring.window import Window
+from served import Made
 from test_search_page import CHROMIUM, OUTSIDE, Browser
 
 HOSTILE = "<img src=x onerror=document.title='owned'> $x_1^2$ | `a` \x1b[31m"
@@ -158,6 +159,15 @@ def test_data_is_embedded_by_a_bundle_and_shown(bundle: Path, tmp_path: Path) ->
     assert "data:image/png" in found.html.read_text()
     few = fs.drift(*sides, bundle=bundle, label="none", out=tmp_path / "out", examples=False, most=12)
     assert "data:image/png" not in few.html.read_text() and few.verdict.n == 12
+
+
+def test_of_what_a_head_has_seen_only_the_rest_is_a_reference(photos: Made, tmp_path: Path) -> None:
+    """How new items are to a head, and how sure it is of them, is another thing for those that it was fitted on."""
+    head = json.loads((photos.bundle / "heads" / "default" / "head.json").read_text())
+    found = fs.drift(photos.data, photos.data, bundle=photos.bundle, out=tmp_path / "out", **photos.columns)
+    kept = found.verdict.n / found.verdict.m
+    assert found.verdict.n < found.verdict.m and head["data"]["held_out_fingerprint"]
+    assert kept == pytest.approx(0.25, abs=0.05)
 
 
 def test_a_bundle_with_its_sketch_is_a_reference(

@@ -183,6 +183,22 @@ def test_late_labels() -> None:
     assert quality.answered(truth[:0], sure[:0], truth[:0]) is None
 
 
+@pytest.mark.parametrize(("known", "labelled"), [(200, 2000), (60, 300), (1, 500)])
+def test_a_fall_is_one_beyond_what_both_counts_allow(known: int, labelled: int) -> None:
+    """Where nothing fell, a reference of few items does not make it a fall more often than the level says."""
+    level, trials, lots = 0.95, 1000, np.random.default_rng(0)
+    fell = 0
+    for _ in range(trials):
+        right = (lots.random(known) < 0.9).astype(float)
+        truth = np.where(lots.random(labelled) < 0.9, "a", "b").astype(object)
+        guess, unsure = np.array(["a"] * labelled, object), np.full(labelled, np.nan)
+        found = quality.answered(guess, unsure, truth, right=right, level=level)
+        assert found is not None and found.drop_low is not None
+        assert found.drop_low <= (found.usual or 0) - found.accuracy
+        fell += found.drop_low > 0
+    assert fell <= stats.binom.ppf(0.999, trials, (1 - level) / 2)
+
+
 @pytest.mark.parametrize("hits", [0, 5])
 def test_of_nothing_nothing_is_said(hits: int) -> None:
     """No items have no share; without hits nothing is more often than usual."""

@@ -15,7 +15,6 @@ import numpy as np
 from fastness.bundle import Bundle, load
 from fastness.bundle.heads import Head
 from fastness.core.errors import BadInput, GateRefused
-from fastness.core.seeds import numpy_generator
 from fastness.data.show import shown
 from fastness.monitoring.drift import Verdict, drifted
 from fastness.monitoring.explain.explain import explain
@@ -24,7 +23,7 @@ from fastness.monitoring.kept import stored
 from fastness.monitoring.report import report
 from fastness.monitoring.report.report import Look
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
-from fastness.monitoring.sketching import embedded, export_of, head_of
+from fastness.monitoring.sketching import embedded, export_of, head_of, sample
 from fastness.monitoring.window import Window
 
 _BUNDLE = "bundle"
@@ -80,7 +79,8 @@ def drift(
 
     Args:
         reference, new: each a `Window`, a `Sketch` or a bundle that has one beside it, a ``.npz`` or ``.parquet`` file
-            of any model's embeddings (see `stored.read`), or data that ``bundle`` embeds.
+            of any model's embeddings (see `stored.read`), or data that ``bundle`` embeds: of the reference's the
+            part that is new to encoder and head, where it has splits or is what the head was fitted on.
         bundle: what embeds data; may be left out where the reference is a bundle with its sketch.
         form: of an export of it that embeds instead; that of the sketch, if there is one.
         head: what answers; may be left out where there is one or none.
@@ -106,7 +106,7 @@ def drift(
     embedder = None if bundle is None else _Embedder.of(bundle, form, head, side, most, seed, say)
     if known is not None and embedder is not None and known.about.get("bundle") not in (None, embedder.opening.id):
         raise BadInput(f"{_called(reference)}: its sketch is not of {embedder.opening.path}; name the bundle it is of")
-    old = _Side(known.window, None) if known is not None else _side(reference, embedder, columns)
+    old = _Side(known.window, None) if known is not None else _side(reference, embedder, columns, held_out=True)
     now = _side(new, embedder, columns)
     verdict = drifted(old.window, now.window, level=level, tests=tests, slices=slices, seed=seed, floors=floors)
     found = explain(known or old.window, now.window, verdict, seed=seed)
@@ -150,15 +150,10 @@ class _Embedder:
         computing = one if form is None else load(export_of(whole.path, form, side))
         return _Embedder(one, computing, head_of(whole, head, side), most, seed, say)
 
-    def window(self, data: Any, columns: Mapping[str, str | None]) -> _Side:
-        """Embed data with what is known of it, at most so many items."""
+    def window(self, data: Any, columns: Mapping[str, str | None], held_out: bool) -> _Side:
+        """Embed data with what is known of it, at most so many items; of a reference what is new to the head."""
         dataset = self.opening.open(data, **columns)
-        if dataset.sides > 1:
-            raise BadInput(f"{dataset.whole.source}: each thing has several sides; name the column of one")
-        if len(dataset) > self.most:
-            chosen = numpy_generator(self.seed, "drift").choice(len(dataset), self.most, replace=False)
-            dataset = dataset.select(np.sort(chosen))
-        items = self.opening.encoder.prepare(dataset)
+        items = sample(self.opening, dataset, self.answering, self.most, self.seed, held_out=held_out)
         self.say(f"embedding {len(items):,} items of {dataset.whole.source} …")
         trained = np.mean([row.tobytes().hex() in self.opening.item_hashes for row in items.dataset.manifest.hashes])
         if trained > _MANY:
@@ -167,7 +162,7 @@ class _Embedder:
         return _Side(embedded(self.computing, items, self.answering), partial(shown, items.dataset))
 
 
-def _side(given: Any, embedder: _Embedder | None, columns: Mapping[str, str | None]) -> _Side:
+def _side(given: Any, embedder: _Embedder | None, columns: Mapping[str, str | None], held_out: bool = False) -> _Side:
     """Return items of whatever they are given as."""
     if isinstance(given, Window):
         return _Side(given, None)
@@ -177,7 +172,7 @@ def _side(given: Any, embedder: _Embedder | None, columns: Mapping[str, str | No
         return _Side(stored.read(Path(given)), None)
     if embedder is None:
         raise BadInput(f"{_called(given)}: holds no embeddings; name the bundle that embeds it (--bundle)")
-    return embedder.window(given, columns)
+    return embedder.window(given, columns, held_out)
 
 
 def _sketch(given: Any) -> Sketch | None:

@@ -182,6 +182,8 @@ class Answered:
         calibration: expected calibration error in bins of equal mass; NaN where nobody said how sure they were.
         calibration_low, calibration_high: its interval, of which items were drawn.
         usual: accuracy on the reference, ``None`` if unknown.
+        drop_low: low end of the interval of how much lower the accuracy is than on the reference, which was counted,
+            too (Newcombe 1998, method 10); ``None`` if unknown.
         p: the chance of so many wrong answers or more if they were no more often wrong than on the reference; exact.
         n: answers with a label.
         level: of the intervals.
@@ -194,6 +196,7 @@ class Answered:
     calibration_low: float
     calibration_high: float
     usual: float | None
+    drop_low: float | None
     p: float | None
     n: int
     level: float
@@ -236,10 +239,14 @@ def answered(
     sure = np.isfinite(confidence)
     error, drawn = _calibration(confidence[sure], correct[sure], seed)
     known = np.zeros(0) if right is None else right[np.isfinite(right)]
-    before = (int((known == 0).sum()), len(known))
-    p = against_counts("wrong answers", n - hits, n, before).p if len(known) else None
-    usual = float(known.mean()) if len(known) else None
-    return Answered(hits / n, *wilson(hits, n, level), error, *quantiles(drawn, level), usual, p, n, level)
+    low, high = wilson(hits, n, level)
+    p, usual, drop_low = None, None, None
+    if len(known):
+        p = against_counts("wrong answers", n - hits, n, (int((known == 0).sum()), len(known))).p
+        usual = float(known.mean())
+        below = usual - wilson(int((known != 0).sum()), len(known), level)[0]
+        drop_low = usual - hits / n - float(np.hypot(below, high - hits / n))
+    return Answered(hits / n, low, high, error, *quantiles(drawn, level), usual, drop_low, p, n, level)
 
 
 def _calibration(confidence: Floats, correct: Array, seed: int) -> tuple[float, Floats]:

@@ -71,7 +71,7 @@ def sketch(
     if isinstance(whole, Exported):
         raise BadInput(f"{whole.path}: is an export; give the bundle's folder, and --form {whole.recipe['form']}")
     one, answering = whole.one_side(side), head_of(whole, head, side)
-    items = _sample(one, one.open(data, **columns), answering, most, seed)
+    items = sample(one, one.open(data, **columns), answering, most, seed)
     dataset = items.dataset
     computing = one if form is None else load(export_of(whole.path, form, side))
     say(f"embedding {len(items):,} items …")
@@ -141,11 +141,19 @@ def export_of(bundle: Path, form: str, side: str | None) -> Path:
     return there[form]
 
 
-def _sample(bundle: Bundle, dataset: Dataset, head: Head | None, most: int, seed: int) -> Items:
-    """Return at most so many items, as new to the encoder and the head as there are."""
+def sample(
+    bundle: Bundle, dataset: Dataset, head: Head | None, most: int, seed: int, *, held_out: bool = True
+) -> Items:
+    """Return at most so many items, with ``held_out`` of those that are new to the encoder and the head.
+
+    Raises:
+        BadInput: each thing has several sides, or nothing can be embedded.
+    """
     if dataset.sides > 1:
         raise BadInput(f"{dataset.whole.source}: each thing has several sides; name the column of one")
     held = next((name for name in ("test", "validation") if name in dataset.split_names), None)
+    if not held_out:
+        held = head = None
     if held is not None:
         dataset = dataset.split(held)
     elif head is not None and dataset.labels is not None and (dataset.labels >= 0).any():

@@ -114,4 +114,4 @@ def _weights(members: Sequence[Member]) -> Numbers:
 
 
 def _finding(name: str, member: Member, p: float, effect: float, floor: float, level: float) -> Finding:
-    return Finding(name, member.what, p, effect, member.unit, floor, p < level and effect >= floor)
+    return Finding(name, member.what, p, effect, member.unit, floor, p <= level and effect >= floor)

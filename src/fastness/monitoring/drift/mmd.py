@@ -28,9 +28,10 @@ class MMD(Test):
 
     def members(self, pooled: Pooled) -> Iterator[Member]:
         """Compare the embeddings."""
-        landmarks = pooled.vectors[pooled.drawn()[:_LANDMARKS]]
+        landmarks = _distinct(pooled.vectors[pooled.drawn()])[:_LANDMARKS]
         squares = _squared_distances(landmarks, landmarks)
-        median = float(np.median(squares[np.triu_indices(len(landmarks), 1)])) or 1.0
+        apart = squares[np.triu_indices(len(landmarks), 1)]
+        median = (float(np.median(apart)) if len(apart) else 0.0) or 1.0
         to_items = _squared_distances(pooled.vectors, landmarks)
         parts = [_features(to_items, squares, -1 / (width * median)) for width in BANDWIDTHS]
         measures = [distances(features, half) for features, half in parts]
@@ -49,6 +50,12 @@ def _features(to_items: Floats, squares: Floats, rate: float) -> tuple[Floats, N
     kernel = np.exp(to_items * np.float32(rate))
     kernel -= kernel.mean(0, dtype=np.float64).astype(np.float32)
     return kernel, axes[:, kept] / np.sqrt(values[kept])
+
+
+def _distinct(vectors: Floats) -> Floats:
+    """Return each vector once, of vectors of which equal ones follow each other."""
+    found: Floats = vectors[np.concatenate([[True], np.any(vectors[1:] != vectors[:-1], 1)])]
+    return found
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:

@@ -20,7 +20,7 @@ class Finding:
         effect: how much it differs, in ``unit``; as much above as below `nothing` where nothing has changed.
         unit: ``AUROC``, ``KS distance``, ``Cohen's w``, ``share``.
         floor: the smallest effect that counts.
-        alarm: ``p`` below the level, and the effect not below its floor.
+        alarm: ``p`` not above the level, and the effect not below its floor.
     """
 
     test: str
@@ -70,7 +70,7 @@ class Verdict:
             named = ", ".join(finding.said for finding in alarms[:_NAMED])
             more = f" and {len(alarms) - _NAMED} more" if len(alarms) > _NAMED else ""
             return f"drift at level {self.level:g} ({sizes}): {named}{more}"
-        small = [finding for finding in self.findings if finding.p < self.level]
+        small = [finding for finding in self.findings if finding.p <= self.level]
         if small:
             return f"no drift that counts at level {self.level:g} ({sizes}): {small[0].said} is below its floor"
         return f"no drift at level {self.level:g} ({sizes}); the smallest p is {self.findings[0].p:.3g}"

@@ -10,7 +10,7 @@ from fastness.evaluation.slices import Slice
 from fastness.monitoring.drift.pooled import DRIFT, Labels, Member, Numbers, Pooled, Test
 from fastness.monitoring.drift.spectral import RIDGES, distances, told_apart
 
-_LEAST = 10  # items of a slice, of both windows
+_LEAST = 5  # items of a slice, of each window
 
 
 @DRIFT.register("within")
@@ -22,7 +22,7 @@ class Within(Test):
     def members(self, pooled: Pooled) -> Iterator[Member]:
         """Compare each slice that is asked for and has items enough."""
         for part in pooled.slices:
-            if part.mask.sum() >= _LEAST:
+            if part.mask.sum() >= 2 * _LEAST:
                 yield _member(part, pooled)
 
 
@@ -39,7 +39,8 @@ def _member(part: Slice, pooled: Pooled) -> Member:
         inside = labels[:, rows]
         ones = inside.sum(1, dtype=np.float64)
         found: Numbers = measure(inside) * (np.maximum(ones * (n - ones), n - 1) / n)
-        return found
+        # Of so few items on one side chance can make anything, which larger parts by permutations do not show.
+        return np.where(np.minimum(ones, n - ones) < _LEAST, 0.0, found)
 
     auroc = told_apart(pairs / n**2)
     return Member(

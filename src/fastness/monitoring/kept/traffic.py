@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fastness.evaluation.slices import said
 from fastness.monitoring.kept.windows import SECONDS, Kept
 from fastness.monitoring.window import Array, Window
 
@@ -73,4 +74,4 @@ def _column(window: Window, name: str, numbers: bool) -> Array:
         return np.full(len(window), np.nan) if numbers else np.full(len(window), "", object)
     if numbers or found.dtype.kind != "f":
         return found
-    return np.array(["" if np.isnan(value) else f"{value:g}" for value in found], object)
+    return np.array(["" if np.isnan(value) else said(float(value)) for value in found], object)
