@@ -5,6 +5,7 @@ All of it on SQLite and on a real PostgreSQL.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -106,6 +107,29 @@ def judged(registry: Registry, spec: str, passed: bool, against: int | None) -> 
     """Return what a gate might have said."""
     manifest = registry.find(spec).manifest
     return Judged(passed, f"the gate says {passed}", manifest, against, {"rules": 1}, {"numbers.json": b"[1, 2]"})
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_trial_ends_at_both_aliases_or_at_none(registry: Registry, make: Callable[[str], Path], passed: bool) -> None:
+    release(registry, make, 3)
+    registry.promote("photos@1", "production", override=True, why=YES)
+    registry.promote("photos@3", "canary", override=True, why=YES)
+
+    def end() -> None:
+        said = judged(registry, "photos@2", passed, 1)
+        registry.promote("photos@2", "production", why="tried", gate=said, leaving="canary")
+
+    moves = registry.log()
+    with pytest.raises(fs.Failure, match="photos@canary: is version 3 now"):
+        end()
+    assert registry.log() == moves
+    registry.promote("photos@2", "canary", override=True, why=YES)
+    with contextlib.nullcontext() if passed else pytest.raises(fs.GateRefused):
+        end()
+    assert (registry.now_at("photos", "production"), registry.now_at("photos", "canary")) == (1 + passed, None)
+    left, move = registry.log(limit=2)
+    assert move.what == ("promote" if passed else "refuse")
+    assert (left.what, left.alias, left.why) == ("remove", "canary", "tried")
 
 
 def test_nothing_serves_without_a_gates_yes_or_a_reason(registry: Registry, make: Callable[[str], Path]) -> None:

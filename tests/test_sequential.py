@@ -45,6 +45,23 @@ def test_a_bet_on_rates_keeps_its_level_for_any_rate_of_production(side: str, ra
     assert won <= MOST
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_what_fails_for_both_from_some_moment_on_is_nobody_s_fault(share: float) -> None:
+    """An index that both search, say: what production did an hour ago is not held against today's candidate."""
+    lots, won = np.random.default_rng(5), 0
+    for _ in range(RUNS):
+        bet = Rates("above", 0.001)
+        for rate in (0.0, 0.05):
+            both, outcomes = lots.random(4000) < share, lots.random(4000) < rate
+            for put, failed in zip(both, outcomes, strict=True):
+                if put:
+                    bet.add(bool(failed))
+                else:
+                    bet.before(bool(failed))
+        won += bet.most >= math.log(1 / 0.01)
+    assert won <= 0.01 * RUNS + 3.3 * math.sqrt(RUNS * 0.01)
+
+
 def test_the_capital_is_that_of_a_naive_gambler() -> None:
     lots = np.random.default_rng(3)
     values, limits = lots.random(50), lots.uniform(0.3, 0.6, 50)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request, Response
+from filelock import FileLock, Timeout
 
 from fastness.core.errors import BadInput, Failure
 from fastness.monitoring.kept import labels
-from fastness.monitoring.trial.trial import Trial
+from fastness.monitoring.trial.trial import Decision, Trial
 from fastness.registry import Registry
+from fastness.serving.batching import Overloaded
+from fastness.serving.doors import Asked
 from fastness.serving.router import Candidacy
+from fastness.serving.service import Service, Settings
 from fastness.serving.telemetry import Telemetry
 from served import COLLECTION, YES, Made, release, sentences, serving, until
 
@@ -98,7 +104,6 @@ def test_a_canary_answers_its_share_and_an_equal_one_takes_over(registry: Regist
 
 def test_a_candidate_that_fails_is_sent_away_and_nobody_notices(registry: Registry, tmp_path: Path) -> None:
     from fastness.serving.app import make_app
-    from fastness.serving.service import Service, Settings
 
     async def main() -> None:
         settings = Settings("words", "production", COLLECTION, testing=Candidacy(CANARY, share=0.5), poll=3600)
@@ -128,7 +133,6 @@ def test_a_registry_that_fails_once_is_asked_again_and_the_aliases_move(
 ) -> None:
     from fastness.monitoring.trial.terms import read_terms
     from fastness.serving.app import make_app
-    from fastness.serving.service import Service, Settings
 
     failed: list[str] = []
     really = registry.promote
@@ -184,3 +188,126 @@ def test_half_of_the_requests_at_least_are_production_s_alone() -> None:
     for share in (0.0, -1.0, 0.6, float("nan")):
         with pytest.raises(BadInput, match="--share"):
             Candidacy("canary", share=share)
+
+
+def tried(
+    registry: Registry, what: Callable[[Service], Awaitable[None]], folder: Path | None = None, poll: float = 3600
+) -> None:
+    """Let a service try the canary, and do something with it."""
+
+    async def main() -> None:
+        testing = Candidacy(CANARY, share=0.5, folder=folder)
+        service = Service(registry, Settings("words", "production", COLLECTION, testing=testing, poll=poll))
+        watches = await service.start()
+        assert service.router is not None
+        await service.router.look()
+        assert service.router.now is not None
+        await what(service)
+        await service.stop(watches)
+
+    asyncio.run(main())
+
+
+def test_a_canary_that_production_names_is_none_any_more(registry: Registry) -> None:
+    """Nor is it tried against whatever production names next."""
+
+    async def moved(service: Service) -> None:
+        registry.promote("words@2", "production", why=YES, override=True)
+        await service.live.look()
+        assert service.router is not None
+        await service.router.look()
+        assert service.router.now is None and registry.now_at("words", CANARY) is None
+
+    tried(registry, moved)
+
+
+def test_what_nobody_nominates_any_more_is_asked_nothing(registry: Registry, words: list[Made]) -> None:
+    """The canary is now a version that cannot be loaded yet: it has no index."""
+
+    async def moved(service: Service) -> None:
+        router = service.router
+        assert router is not None and router.now is not None
+        running = router.now
+        registry.promote(str(registry.add(words[2].bundle, "words")), CANARY, why=YES, override=True)
+        await router.look()
+        assert router.now is None and running.over
+        running.owed = Decision("promote", "it was decided just then", 99, [])
+        await router._settle(running)
+        assert registry.now_at("words", "production") == 1 and registry.now_at("words", CANARY) == 3
+
+    tried(registry, moved)
+
+
+def test_want_of_room_is_nobody_s_error(registry: Registry) -> None:
+    async def crowded(service: Service) -> None:
+        router = service.router
+        assert router is not None and router.now is not None
+        seen = []
+
+        async def full(asked: Asked) -> Response:
+            seen.append(asked.aside)
+            raise Overloaded("queue", 1.0)
+
+        async def only_beside(asked: Asked) -> Response:
+            return await full(asked) if asked.aside else Response()
+
+        running, scope = router.now, {"type": "http", "path": "/v1/search"}
+        request = Asked(Request(scope), None, b"", 5.0, running.production)
+        for handler in (full, only_beside):
+            for _ in range(40):
+                with contextlib.suppress(Overloaded):
+                    await router.answer(request, handler)
+        await asyncio.gather(*router._under_way)
+        assert set(seen) == {False, True}
+        errors = running.trial.state()["errors"][0]
+        assert (errors["missed"], errors["failures"], errors["outcomes"]) == (0, [], 0)
+
+    tried(registry, crowded)
+
+
+def test_each_process_has_a_trial_of_its_own_and_finds_it_again(registry: Registry, tmp_path: Path) -> None:
+    kept = tmp_path / "watch" / "trials" / SPEC
+
+    async def two(service: Service) -> None:
+        assert service.router is not None and service.router.now is not None
+        await service.router.now.keep()
+        testing = Candidacy(CANARY, share=0.5, folder=tmp_path / "watch")
+        other = Service(registry, Settings("words", "production", COLLECTION, testing=testing, poll=3600))
+        watches = await other.start()
+        assert other.router is not None
+        await other.router.look()
+        await other.stop(watches)
+        assert len([*kept.glob("*.json")]) == 2
+
+    for _ in range(2):
+        tried(registry, two, tmp_path / "watch")
+        assert len([*kept.glob("*.json")]) == 2
+    registry.remove("words", CANARY, why="once more")
+    registry.promote("words@2", CANARY, why=YES, override=True)
+
+    async def begun(service: Service) -> None:
+        assert service.router is not None
+        running = service.router.now
+        assert running is not None and running._path is not None
+        free = FileLock(running._path.with_suffix(".lock"))
+        with pytest.raises(Timeout):
+            free.acquire(timeout=0)
+        running.end()
+        free.acquire(timeout=0)  # also while something of it is still under way
+        free.release()
+
+    tried(registry, begun, tmp_path / "watch")
+    assert len([*kept.glob("*.json")]) == 3  # it was nominated anew: what was known is of another trial
+
+
+def test_a_damaged_file_of_labels_hides_none_of_the_others(registry: Registry, tmp_path: Path) -> None:
+    async def came(service: Service) -> None:
+        assert service.router is not None
+        truth = tmp_path / "truth.csv"
+        for number in range(3):
+            truth.write_text(f"id,label\n{number},red\n")
+            labels.add(tmp_path / "watch", *SPEC.split("@"), truth)
+        labels.files(tmp_path / "watch", *SPEC.split("@"))[1].write_bytes(b"torn")
+        assert service.router._new_labels() == {"0": "red", "2": "red"} and service.router._new_labels() == {}
+
+    tried(registry, came, tmp_path / "watch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,17 +110,34 @@ def test_a_stop_changes_nothing_and_the_order_of_measures_neither() -> None:
 
 def test_what_there_is_no_figure_of_is_waited_for_and_labels_only_if_they_come() -> None:
     terms = Terms(least=10, most=400)
-    for measures, state in (([LATENCY, "abstained"], "running"), ([LATENCY, WRONG], "promote")):
+    known = {"distance": np.zeros(1)}
+    for measures, state in (([LATENCY, "distance", "abstained"], "running"), ([LATENCY, "distance", WRONG], "promote")):
         trial = Trial(terms.model_copy(update={"limits": {"errors": Limit(tolerated=0.01, margin=0.05)}}), measures)
         for _ in range(300):
             trial.alone(failed=False)
-            trial.add(Compared(False, (1.0, 1.0)))
+            trial.add(Compared(False, (1.0, 1.0), known))
         assert trial.decision().state == state
     trial.judged(np.ones(1))
     assert trial.decision().state == "running"  # one label, and that one wrong
     for _ in range(101):
-        trial.add(Compared(False, (1.0, 1.0)))
+        trial.add(Compared(False, (1.0, 1.0), known))
     assert trial.decision().state == "undecided"
+
+
+def test_nobody_is_promoted_of_whose_answers_nothing_is_known() -> None:
+    for measures, labelled, state in (
+        ([LATENCY], False, "undecided"),
+        ([LATENCY, "abstained"], False, "undecided"),
+        ([LATENCY, WRONG], False, "undecided"),
+        ([LATENCY, WRONG], True, "promote"),
+    ):
+        trial = Trial(Terms(least=10, limits={"errors": Limit(tolerated=0.01, margin=0.05)}), measures)
+        for _ in range(300):
+            trial.alone(failed=False)
+            trial.add(Compared(False, (1.0, 1.0), {"abstained": np.zeros(1)} if "abstained" in measures else {}))
+            if labelled:
+                trial.judged(np.zeros(1))
+        assert trial.decision().state == state
 
 
 def test_a_slice_cannot_be_worse_than_the_worst_and_is_not_waited_for() -> None:
@@ -134,7 +152,35 @@ def test_only_so_many_slices_are_watched_and_none_of_a_column_of_ids() -> None:
     for number in range(200):
         trial.add(Compared(False, None, {"abstained": np.zeros(1)}, [[f"id={number}", f"kind={number % 5}"]]))
     named = {figure.slice for figure in trial.figures()}
-    assert {f"kind={i}" for i in range(5)} <= named and sum(name.startswith("id=") for name in named) == 12
+    assert {f"kind={i}" for i in range(5)} <= named and not any(name.startswith("id=") for name in named)
+
+
+def test_columns_of_ids_leave_their_room_to_slices_that_come_later() -> None:
+    """A country of many is watched as far as there is room; who asks and in which session is not."""
+    lots, trial = np.random.default_rng(0), Trial(Terms(), ["abstained"])
+    for number in range(400):
+        late = [f"app={number % 20 == 19}"] if number >= 20 else []
+        names = [f"user={number}", f"session={number // 2 * 2}", f"country={int(lots.exponential(6))}", *late]
+        trial.add(Compared(False, None, {"abstained": np.zeros(1)}, [names]))
+        if number % 50 == 0:
+            trial = Trial.resumed(json.loads(json.dumps(trial.state())))
+    named = {figure.slice.partition("=")[0] for figure in trial.figures()}
+    assert named == {"", "session", "country", "app"}
+    assert sum(figure.slice.startswith("country=") for figure in trial.figures()) == 12
+
+
+def test_a_column_of_many_usual_values_is_not_taken_for_one_of_ids() -> None:
+    """Nor if it is new after a while, or if the first request has more of them than there is room for."""
+    lots = np.random.default_rng(0)
+    for values, together in ((20, 32), (20, 1), (50, 1)):
+        trial = Trial(Terms(slices=60), ["abstained"])
+        for number in range(900):
+            size = together if number in (0, 300) else 1
+            columns = ["class", *(["late"] if number >= 300 else [])]
+            names = [[f"{column}={lots.integers(values)}" for column in columns] for _ in range(size)]
+            trial.add(Compared(False, None, {"abstained": np.zeros(size)}, names))
+        named = Counter(figure.slice.partition("=")[0] for figure in trial.figures())
+        assert named["class"] == named["late"] == 12
 
 
 @given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 5))

@@ -300,6 +300,7 @@ class Registry:
         gate: Judged | None = None,
         override: bool = False,
         expected: int | None = CURRENT,
+        leaving: str | None = None,
     ) -> Move:
         """Let an alias name a version.
 
@@ -312,10 +313,12 @@ class Registry:
             override: do it without a gate's yes; ``why`` must say something.
             expected: number of the version that the alias names now; default: what the gate compared with, or what it
                 names when this is called.
+            leaving: an alias that names the version while it is on trial; whatever the gate says, it names nothing
+                afterwards. Both aliases are moved, or none.
 
         Raises:
             GateRefused: no gate, or one that said no, and no override. A no is written into the log.
-            Failure: the alias was moved by somebody else.
+            Failure: an alias was moved by somebody else.
             BadInput: there is no such version, or its files were given up.
         """
         version = self.find(spec)
@@ -333,6 +336,8 @@ class Registry:
             with self._turn(version.name, alias, expected) as (connection, before):
                 self._release(connection, claim)
                 self._with_files(self._numbered(connection, version.name, version.number, spec))
+                if leaving is not None:
+                    _expected(connection, version.name, leaving, version.number)
                 row: dict[str, Any] = {"name": version.name, "alias": alias, "before": before}
                 row |= {"by": by or someone(), "why": why}
                 row["gate"] = gate.recorded(kept) if gate else None
@@ -343,6 +348,8 @@ class Registry:
                 else:
                     raise GateRefused(f"{version}: no gate has judged it; give a policy (--gate), or override it")
                 move = moved(connection, row)
+                if leaving is not None:
+                    moved(connection, _removal(version.name, leaving, version.number, why, by))
         if not going:
             assert gate is not None
             raise GateRefused(f"{version} stays out of {alias}: {gate.said}")
@@ -392,22 +399,13 @@ class Registry:
         with self._turn(name, alias, expected) as (connection, before):
             if before is None:
                 raise BadInput(f"{name}@{alias}: names nothing")
-            row = {"name": name, "alias": alias, "before": before, "number": None, "what": "remove"}
-            return moved(connection, row | {"by": by or someone(), "why": why, "gate": None, "override": False})
+            return moved(connection, _removal(name, alias, before, why, by))
 
     @contextmanager
     def _turn(self, name: str, alias: str, expected: int | None) -> Iterator[tuple[sa.Connection, int | None]]:
         """Yield a connection while nobody else writes, and what an alias names; refuse if that is not expected."""
         with self.database.writing() as connection:
-            before = number_at(connection, name, alias)
-            if before != expected:
-                same = sa.select(moves).where(moves.c.name == name, moves.c.alias == alias)
-                last = connection.execute(same.order_by(moves.c.id.desc()).limit(1)).first()
-                told = f", moved by {last.by} at {moment(last.at)}" if last else ""
-                raise Failure(
-                    f"{name}@{alias}: is {_called(before)} now{told}, not {_called(expected)} any more; "
-                    "look again, then decide"
-                )
+            before = _expected(connection, name, alias, expected)
             yield connection, before
 
     # -- history ----------------------------------------------------------------------------------------------------
@@ -437,6 +435,25 @@ class Registry:
                 if row is not None and row.number is not None:
                     found[alias] = as_move(row)
             return found
+
+
+def _expected(connection: sa.Connection, name: str, alias: str, expected: int | None) -> int | None:
+    """Return what an alias names; refuse if that is not expected."""
+    before = number_at(connection, name, alias)
+    if before == expected:
+        return before
+    same = sa.select(moves).where(moves.c.name == name, moves.c.alias == alias)
+    last = connection.execute(same.order_by(moves.c.id.desc()).limit(1)).first()
+    told = f", moved by {last.by} at {moment(last.at)}" if last else ""
+    raise Failure(
+        f"{name}@{alias}: is {_called(before)} now{told}, not {_called(expected)} any more; look again, then decide"
+    )
+
+
+def _removal(name: str, alias: str, before: int, why: str, by: str | None) -> dict[str, Any]:
+    """Return the move by which an alias names nothing."""
+    row: dict[str, Any] = {"name": name, "alias": alias, "before": before, "number": None, "what": "remove"}
+    return row | {"by": by or someone(), "why": why, "gate": None, "override": False}
 
 
 def _bundle_in(folder: Path) -> Path:

@@ -125,6 +125,12 @@ class Batcher:
         with self._change:
             return self._expected(self._waiting)
 
+    @property
+    def free(self) -> bool:
+        """Whether what comes now is begun at once."""
+        with self._change:
+            return not self._jobs and len(self._running) < self._workers
+
     def refusal(self, items: int = 1) -> Overloaded | None:
         """Return why a request of so many items is not taken now: it would have to wait for more than is borne."""
         with self._change:

@@ -9,6 +9,8 @@ candidate of another one answers searches and classes, and only shadows ``/v1/em
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 import json
 import random
 import time
@@ -19,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
+from filelock import FileLock, Timeout
 
 from fastness.core.errors import BadInput, FastnessError, GateRefused
-from fastness.core.files import write_bytes
+from fastness.core.files import disk_errors, write_bytes
 from fastness.monitoring.kept.labels import files, labels
 from fastness.monitoring.sketch import DESCRIPTION, FOLDER, Sketch
 from fastness.monitoring.trial.apart import Strangeness, disagreement, distance, stranger
@@ -31,6 +34,7 @@ from fastness.monitoring.trial.trial import Compared, Decision, Trial
 from fastness.monitoring.window import Array
 from fastness.registry import Registry
 from fastness.registry.moves import Judged
+from fastness.serving.batching import Overloaded
 from fastness.serving.live import Live
 from fastness.serving.release import Floats, Release
 from fastness.serving.telemetry import Telemetry
@@ -44,6 +48,7 @@ _NEAREST = 10  # items of which is compared how many are the same
 _PATIENCE, _TIMES = 0.05, 2.0  # seconds that a candidate may answer later, and times as long as production took
 _MOST = 32  # comparisons under way; beyond, production answers alone
 _EVERY = 10  # pairs between two looks at the decision
+_AT_ONCE = 50  # requests whose labels are taken before others are answered
 _OWN_SPACE = "/v1/embeddings"
 
 
@@ -88,12 +93,22 @@ class Made:
 
 @dataclass
 class _Tried:
-    """What came of a request that was put to the candidate."""
+    """What came of a request that was put to both.
+
+    Attributes:
+        release: that was asked.
+        response, made: what it answered, and of what; ``None`` if it gave no answer.
+        seconds: that it took.
+        free: whether it was begun at once.
+        crowded: whether it was refused for want of room, which is not the candidate's fault.
+    """
 
     release: Release
     response: Response | None = None
     seconds: float = 0.0
     made: Made | None = None
+    free: bool = True
+    crowded: bool = False
 
 
 class Running:
@@ -113,9 +128,10 @@ class Running:
         self.same_space = production.target.version.bundle == candidate.target.version.bundle
         self._known = [_reference(release) for release in (production, candidate)]
         self._path: Path | None = None
+        self._slot: FileLock | None = None
         if testing.folder is not None:
-            names = (production.version, production.index or "none", candidate.version, candidate.index or "none")
-            self._path = testing.folder / "trials" / spec / f"{' '.join(names)}.json"
+            self._slot = _slot(testing.folder / "trials" / spec, _identity(production, candidate, testing.terms))
+            self._path = Path(self._slot.lock_file).with_suffix(".json")
         self.trial = self._resumed() or Trial(testing.terms, self._measures())
         self.awaited = Awaited() if WRONG in self.trial.measures else None
         self.decided: Decision | None = None
@@ -145,10 +161,22 @@ class Running:
             found["abstained"] = after.answers.abstained.astype(float) - before.answers.abstained.astype(float)
         return {name: values for name, values in found.items() if name in self.trial.measures}
 
-    def keep(self) -> None:
+    async def keep(self) -> None:
         """Write down what is known, where that is asked for."""
         if self._path is not None:
-            write_bytes(self._path, json.dumps(self.trial.state()).encode())
+            known = json.dumps(self.trial.state()).encode()  # while nobody adds to it
+            await asyncio.to_thread(write_bytes, self._path, known)
+
+    def free(self) -> bool:
+        """Whether both would begin a request at once: else how long they take says how much they have to do."""
+        sides = [*self.production.sides.values(), *self.candidate.sides.values()]
+        return all(side.batcher.free for side in sides)
+
+    def end(self) -> None:
+        """Ask nothing of the candidate any more, and let another process go on with what is written down."""
+        self.over = True
+        if self._slot is not None:
+            self._slot.release()
 
     def _measures(self) -> list[str]:
         sides = [*self.production.sides.values(), *self.candidate.sides.values()]
@@ -198,45 +226,79 @@ class Router:
         self.now: Running | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self._read: set[Path] = set()  # files of labels
-        self._lots = random.Random()
+        self._lots, self._settling = random.Random(), asyncio.Lock()
 
     async def look(self) -> None:
         """Follow the candidate's alias, and begin a trial, or end one, when either version changes."""
         named = await asyncio.to_thread(self._registry.now_at, self.candidate.name, self.candidate.alias)
+        if self.now is not None and self.now.candidate.target.version.number != named:
+            self._end()  # before anything is waited for: nobody nominates it any more
         if named is None:
             await self.candidate.close()
         else:
             await self.candidate.look()
         production, candidate = self._live.now, self.candidate.now
-        if production is None or candidate is None or production.version == candidate.version:
-            self.now = None
+        if production is None or candidate is None or candidate.target.version.number != named:
+            self._end()
+        elif production.version == candidate.version:
+            self._end()
+            await self._arrived(candidate)
         elif self.now is None or not self.now.of(production, candidate):
-            with self._live.held(production), self.candidate.held(candidate):
-                spec = f"{self._live.name}@{self._live.alias}"
-                self.now = await asyncio.to_thread(Running, spec, production, candidate, self._testing)
-                await asyncio.to_thread(self._new_labels)  # those are of what was asked before
-            self._telemetry.log("trial", candidate=candidate.version, production=production.version)
+            await self._begin(production, candidate)
         elif self.now.owed is not None:
             await self._settle(self.now)
         elif not self.now.over:
             await self._judged(self.now)
-            await asyncio.to_thread(self.now.keep)
+            await self.now.keep()
+
+    async def _begin(self, production: Release, candidate: Release) -> None:
+        self._end()
+        with self._live.held(production), self.candidate.held(candidate):
+            spec = f"{self._live.name}@{self._live.alias}"
+            self.now = await asyncio.to_thread(Running, spec, production, candidate, self._testing)
+            await asyncio.to_thread(self._new_labels)  # those are of what was asked before
+        self._telemetry.log("trial", candidate=candidate.version, production=production.version)
+
+    def _end(self) -> None:
+        if self.now is not None:
+            self.now.end()
+            self.now = None
+
+    async def _arrived(self, candidate: Release) -> None:
+        """Take the alias from a candidate that production names by now: it would be tried against what comes next."""
+        if self._testing.shadow:
+            return
+        about, why = candidate.target.version, f"{self._live.alias} names it"
+        try:
+            await asyncio.to_thread(
+                self._registry.remove, about.name, self.candidate.alias, why=why, expected=about.number
+            )
+        except FastnessError as error:
+            self._telemetry.log("not applied", candidate=candidate.version, error=str(error))
 
     async def _judged(self, running: Running) -> None:
-        """Take into the trial the labels that have come."""
+        """Take into the trial the labels that have come; in between requests are answered."""
         if running.awaited is None or not (known := await asyncio.to_thread(self._new_labels)):
             return
-        for wrong, slices in running.awaited.came(known):
+        for number, (wrong, slices) in enumerate(running.awaited.came(known), 1):
             running.trial.judged(wrong, slices)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         await self._decide(running)
 
     def _new_labels(self) -> dict[str, str]:
-        """Return what the labels say that have come since the last look."""
+        """Return what the labels say that have come since the last look; a file that is damaged is told of once."""
+        found: dict[str, str] = {}
         if self._testing.folder is None:
-            return {}
-        there = files(self._testing.folder, self._live.name, self._live.alias)
-        new, self._read = [path for path in there if path not in self._read], {*there}
-        return labels(new)
+            return found
+        for path in files(self._testing.folder, self._live.name, self._live.alias):
+            if path not in self._read:
+                self._read.add(path)
+                try:
+                    found |= labels([path])
+                except BadInput as error:
+                    self._telemetry.log("labels not read", why=str(error))
+        return found
 
     async def answer(self, asked: Asked, handler: Handler) -> Response:
         """Answer a request by what it falls to; whatever the candidate does, by production if need be."""
@@ -251,7 +313,11 @@ class Router:
         """Finish comparing, and write down what is known."""
         await asyncio.gather(*self._under_way)
         if self.now is not None:
-            await asyncio.to_thread(self.now.keep)
+            try:
+                await self.now.keep()
+            except FastnessError as error:  # a full disk is no reason not to close
+                self._telemetry.log("trial not kept", why=str(error))
+            self._end()
         await self.candidate.close()
 
     def shown(self) -> dict[str, Any] | None:
@@ -267,7 +333,7 @@ class Router:
         try:
             response = await handler(asked)
         except (Exception, asyncio.CancelledError) as error:
-            if not _clients(error):
+            if not (_clients(error) or isinstance(error, Overloaded)):
                 running.trial.alone(failed=True)
             raise
         running.trial.alone(failed=False)
@@ -280,7 +346,7 @@ class Router:
         holding.enter_context(self._live.held(running.production))
         holding.enter_context(self.candidate.held(running.candidate))
         other = replace(asked, key=None, made=[], aside=True, release=running.candidate)
-        task = asyncio.create_task(self._tried(other, handler))
+        free, task = running.free(), asyncio.create_task(self._tried(other, handler))
         if self._lots.random() < 0.5:
             await asyncio.sleep(0)  # the candidate begins
         started = time.perf_counter()
@@ -291,7 +357,7 @@ class Router:
             holding.close()
             raise
         seconds = time.perf_counter() - started
-        before = _Tried(running.production, response, seconds, asked.made[0] if asked.made else None)
+        before = _Tried(running.production, response, seconds, asked.made[0] if asked.made else None, free=free)
         job = asyncio.create_task(self._compared(running, before, task, holding))
         self._under_way.add(job)
         job.add_done_callback(self._under_way.discard)
@@ -311,6 +377,8 @@ class Router:
         try:
             async with asyncio.timeout(asked.timeout):
                 tried.response = await handler(asked)
+        except Overloaded:
+            tried.crowded = True
         except Exception:  # noqa: BLE001 - that it has no answer is what is counted
             tried.response = None
         finally:
@@ -324,6 +392,8 @@ class Router:
         with holding:
             try:
                 after = await task
+                if after.crowded or running.over:
+                    return
                 compared = Compared(failed=True)
                 if after.response is not None:
                     compared = await self._comparison(running, before, after)
@@ -336,7 +406,7 @@ class Router:
             await self._decide(running)
 
     async def _comparison(self, running: Running, before: _Tried, after: _Tried) -> Compared:
-        seconds = (before.seconds, after.seconds)
+        seconds = (before.seconds, after.seconds) if before.free else None
         if before.made is None or after.made is None:
             return Compared(False, seconds)
         hits = []
@@ -364,33 +434,56 @@ class Router:
         if running.over and not self._testing.shadow:
             running.owed = decision
             await self._settle(running)
-        await asyncio.to_thread(running.keep)
+        await running.keep()
 
     async def _settle(self, running: Running) -> None:
         """Move the aliases as was decided; what cannot be moved now is tried at the next look.
 
         Where somebody else has moved one meanwhile, what they want holds: then this trial is over.
         """
-        assert running.owed is not None
-        try:
-            await asyncio.to_thread(self._apply, running, running.owed)
-            running.owed = None
-        except FastnessError as error:
-            self._telemetry.log("not applied", candidate=running.candidate.version, error=str(error))
+        async with self._settling:
+            if running.owed is None:
+                return  # it was waited for
+            evidence = {"trial.json": json.dumps(running.trial.state()).encode()}
+            try:
+                await asyncio.to_thread(self._apply, running, running.owed, evidence)
+                running.owed = None
+            except FastnessError as error:
+                self._telemetry.log("not applied", candidate=running.candidate.version, error=str(error))
 
-    def _apply(self, running: Running, decision: Decision) -> None:
+    def _apply(self, running: Running, decision: Decision, evidence: dict[str, bytes]) -> None:
         """Move the aliases; the log of production's says why, with all figures, also why one was not let in."""
         candidate, production = running.candidate.target.version, running.production.target.version
         record = {"trial": decision.to_dict(), "policy": running.trial.terms.model_dump()}
         passed = decision.state == "promote"
-        evidence = {"trial.json": json.dumps(running.trial.state()).encode()}
         gate = Judged(passed, decision.why, candidate.manifest, production.number, record, evidence)
-        why = f"canary at {self.candidate.alias}: {decision.why}"
+        alias, why = self.candidate.alias, f"canary at {self.candidate.alias}: {decision.why}"
         try:
-            self._registry.promote(str(candidate), self._live.alias, why=why, gate=gate)
+            self._registry.promote(str(candidate), self._live.alias, why=why, gate=gate, leaving=alias)
         except GateRefused:
             self._telemetry.log("refused", candidate=str(candidate), why=decision.why)
-        self._registry.remove(candidate.name, self.candidate.alias, why=why, expected=candidate.number)
+
+
+def _identity(production: Release, candidate: Release, terms: Terms) -> str:
+    """Return what tells a trial from all others: what is tried, since which move, in which forms, on which terms."""
+    forms = [str(side.encoder.about["form"]) for release in (production, candidate) for side in release.sides.values()]
+    said = json.dumps([candidate.target.move, forms, terms.model_dump()], sort_keys=True)
+    names = (production.version, production.index or "none", candidate.version, candidate.index or "none")
+    return f"{' '.join(names)} {hashlib.sha256(said.encode()).hexdigest()[:10]}"
+
+
+def _slot(folder: Path, name: str) -> FileLock:
+    """Return a lock that this process holds: each that serves here has a trial of its own, and finds it again."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count():
+            lock = FileLock(folder / f"{name} {number}.lock", thread_local=False)  # another thread gives it back
+            try:
+                lock.acquire(timeout=0)
+                return lock
+            except Timeout:
+                continue
+    raise AssertionError("numbers do not end")
 
 
 def _clients(error: BaseException) -> bool:
@@ -403,7 +496,10 @@ def _reference(release: Release) -> Strangeness | None:
     folder = next(iter(release.sides.values())).encoder.folder.parent.parent
     if len(release.sides) > 1 or not (folder / FOLDER / DESCRIPTION).is_file():
         return None
-    return Strangeness(Sketch.load(folder).window.vectors)
+    try:
+        return Strangeness(Sketch.load(folder).window.vectors)
+    except BadInput:
+        return None  # it is told of where traffic is watched
 
 
 def _said(made: Made) -> list[str | None]:

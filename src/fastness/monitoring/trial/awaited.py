@@ -65,8 +65,8 @@ class Awaited:
         """
         for number, question in [*self._questions.items()]:
             there = [name for name in question.before if name in labels]
-            if not there:
-                continue
+            if not there or number not in self._questions:
+                continue  # it may have been forgotten while whoever asks took the last ones
             truth = [(name, labels[name]) for name in there]
             wrong = [_wrong(question.after[name], true) - _wrong(question.before[name], true) for name, true in truth]
             yield np.array(wrong, np.float64), [question.slices[name] for name in there]

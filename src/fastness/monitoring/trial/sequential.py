@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 _STAKES = tuple(0.9 * 0.5**power for power in range(8))  # shares of the largest stake that can never ruin
+_LEFT = 4  # times as many outcomes as are bet on at once may be left over
 _PARTS = tuple(9 / 8 / (k * (k + 1)) for k in range(1, 9))  # of the capital that each begins with: bold ones find early
 
 
@@ -77,8 +78,8 @@ class Rates(Kept):
         limit: difference of the rates.
         capitals: logarithms of how much each part has grown, by stake.
         most: the most evidence that ever was.
-        seen, counted, missed: production's outcomes so far, how many of them have been bet on, and failures in those.
-        failures: places of failures among those that have not.
+        seen, counted, missed: production's outcomes so far, how many of them are left no more, and failures in those.
+        failures: places of failures among those that are left.
         outcomes: of the candidate.
     """
 
@@ -110,10 +111,10 @@ class Rates(Kept):
         others = min(self.seen - self.counted, max(1, int(0.8 * self.seen / self.outcomes)))
         if not others:
             return
+        # What is left over must not grow old: what both stand on may fail more often today than an hour ago.
+        self._take(self.seen - self.counted - _LEFT * others)
         centre = min(0.5, (self.missed + 0.5) / (self.counted + 100.0))  # known before both
-        self.counted += others
-        failures = sum(place < self.counted for place in self.failures)
-        self.failures, self.missed = self.failures[failures:], self.missed + failures
+        failures = self._take(others)
         if self.side == "above":
             largest = min(1 / centre, others / (1 - centre))
         else:
@@ -123,6 +124,13 @@ class Rates(Kept):
             for capital, stake in zip(self.capitals, _STAKES, strict=True)
         ]
         self.most = max(self.most, _log_sum(self.capitals))
+
+    def _take(self, outcomes: int) -> int:
+        """Return how many of production's oldest outcomes that are left are failures; they are left no more."""
+        self.counted += max(0, outcomes)
+        failures = sum(place < self.counted for place in self.failures)
+        self.failures, self.missed = self.failures[failures:], self.missed + failures
+        return failures
 
 
 @dataclass

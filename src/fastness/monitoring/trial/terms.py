@@ -43,6 +43,10 @@ MEASURES = {
 }
 
 
+QUALITY = ("disagreement", "distance", "strangeness", WRONG)
+"""Measures of which there must be one before anything is promoted: the others say nothing of what is answered."""
+
+
 class Limit(BaseModel):
     """How much worse a candidate may be by one measure.
 

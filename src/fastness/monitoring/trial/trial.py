@@ -16,11 +16,13 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from fastness.monitoring.trial.sequential import Bet, Bounds, Rates
-from fastness.monitoring.trial.terms import ERRORS, LATENCY, MEASURES, WRONG, Terms
+from fastness.monitoring.trial.terms import ERRORS, LATENCY, MEASURES, QUALITY, WRONG, Terms
 from fastness.monitoring.window import Array
 
 State = Literal["running", "promote", "abort", "undecided"]
 _VALUES = 12  # slices by one column
+_ONCE = 1.25  # requests to a value of a column that is one of ids
+_SOON = 10 * _VALUES  # requests until which nobody can tell: values that are usual may not have come again
 _REST = 50  # items that must be outside of a slice before it is held against them
 
 
@@ -146,6 +148,8 @@ class Trial:
         self._errors = (Rates("above", terms.limit(ERRORS).tolerated), Rates("below", terms.limit(ERRORS).margin))
         self._lines = {(name, ""): _Line.of(name) for name in self.measures}
         self._slices: dict[str, int] = {}  # requests with an item in it
+        self._columns: dict[str, int] = {}  # how many pairs there were when each was first seen
+        self._ids: list[str] = []  # columns that are not watched
 
     def alone(self, failed: bool) -> None:
         """Take a request that production answered by itself, or failed to."""
@@ -188,6 +192,9 @@ class Trial:
             return Decision("undecided", f"after {self.pairs:,} pairs still open: {open_}", self.pairs, figures)
         if self.pairs < self.terms.least or waited:
             return Decision("running", f"{self.pairs:,} pairs, {len(waited)} figures open", self.pairs, figures)
+        if not any(figure.measure in QUALITY and figure.n for figure in figures):
+            why = "nothing tells how good its answers are: serve a collection, add sketches, or labels"
+            return Decision("undecided", why, self.pairs, figures)
         parts = len({figure.slice for figure in figures if figure.state == "safe"}) - 1
         by = f"{len(self.measures) + 1} measures and on {parts} slices"
         return Decision("promote", f"no worse than the margins by {by}, {self.pairs:,} pairs", self.pairs, figures)
@@ -207,6 +214,8 @@ class Trial:
             "errors": [rates.state() for rates in self._errors],
             "lines": [[*place, asdict(line)] for place, line in self._lines.items()],
             "slices": self._slices,
+            "columns": self._columns,
+            "ids": self._ids,
         }
 
     @classmethod
@@ -214,6 +223,7 @@ class Trial:
         """Return a trial that goes on where another was, whatever it was stopped by."""
         trial = cls(Terms.model_validate(state["terms"]), state["measures"])
         trial.pairs, trial._failed, trial._slices = state["pairs"], list(state["failed"]), dict(state["slices"])
+        trial._columns, trial._ids = dict(state["columns"]), list(state["ids"])
         above, below = map(Rates.resumed, state["errors"])
         trial._errors = (above, below)
         trial._lines = {(measure, slice): _Line.resumed(line) for measure, slice, line in state["lines"]}
@@ -226,16 +236,31 @@ class Trial:
             for name in names:
                 if name in self._slices or self._watched(name):
                     places.setdefault(name, []).append(place)
-        return places
+        return {name: rows for name, rows in places.items() if name in self._slices}  # some may be forgotten by now
 
     def _watched(self, name: str) -> bool:
         """Whether a new slice is to be watched; then it is from now on."""
         column = name.partition("=")[0] + "="
-        same = sum(known.startswith(column) for known in self._slices)
-        if len(self._slices) >= self.terms.slices or same >= _VALUES:
+        same = [known for known in self._slices if known.startswith(column)]
+        if column in self._ids:
+            return False
+        since = self._columns.setdefault(column, self.pairs)
+        if len(same) >= _VALUES:
+            often = sum(self._slices[known] for known in same)
+            if self.pairs - since >= _SOON and often <= _ONCE * len(same):
+                self._forget(column, same)
+            return False
+        if len(self._slices) >= self.terms.slices:
             return False
         self._slices[name] = 0
         return True
+
+    def _forget(self, column: str, slices: Sequence[str]) -> None:
+        """Watch a column of ids no more: of each there is hardly more than one, and others want the room."""
+        self._ids.append(column)
+        for name in slices:
+            del self._slices[name]
+        self._lines = {place: line for place, line in self._lines.items() if place[1] not in slices}
 
     def _measured(self, measure: str, losses: Array, places: Mapping[str, list[int]]) -> None:
         about = MEASURES[measure]
