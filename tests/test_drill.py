@@ -127,6 +127,22 @@ def test_what_happens_to_items_is_seeded_and_can_be_sent() -> None:
         happened([b""], "sides", 0)
 
 
+def test_only_another_drill_s_folder_is_emptied(registry: Registry, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInput, match="holds other things"):
+        Scratch(registry, "words", "production", mine, lambda line: None)
+    with pytest.raises(BadInput, match="canary"):
+        Scratch(registry, "words", "canary", tmp_path / "copy", lambda line: None)
+    for _ in range(2):
+        Scratch(registry, "words", "production", tmp_path / "copy", lambda line: None).close()
+        (tmp_path / "copy" / "old").touch()
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    Scratch(registry, "words", "production", tmp_path / "copy", lambda line: None).close()
+    assert not (tmp_path / "copy" / "old").exists()
+
+
 def test_what_cannot_be_rehearsed_is_said(registry: Registry, words: list[Made], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can be rehearsed: drift, errors, latency"):
         drill(registry, SPEC, words[0].data, policy(), tmp_path / "copy", accidents=["fire"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +105,39 @@ def test_a_window_is_judged_once(registry: Registry) -> None:
         assert watched.entered(connection, window(3, drift=False))
     assert watched.judged(registry, "photos", "production") == {"w1", "w2", "w3"}
     assert watched.judged(registry, "photos", "production", 301) == {"w3"}
-    assert watched.judged(registry, "photos", "canary") == set() and watched.judged_until(registry, "x", "y") == 0
-    assert watched.judged_until(registry, "photos", "production") == 400
+    assert watched.judged(registry, "photos", "canary") == set() and watched.judged_until(registry, "x", "y", 400) == 0
+    assert [watched.judged_until(registry, "photos", "production", most) for most in (500, 399)] == [400, 300]
     assert watched.history(registry, "photos", "production") == [window(3, drift=False), together]
     assert watched.history(registry, "photos", "production", 1) == [window(3, drift=False)]
+
+
+def test_windows_of_long_ago_are_forgotten_but_the_last_of_each_signal(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = 30 * 86_400_000_000
+    with registry.database.writing() as connection:
+        for number in range(40):
+            with monkeypatch.context() as patch:
+                patch.setattr(watched, "now", lambda age=2 * (40 - number) + 1: now() - age * month // 40)
+                found = window(number, drift=False)
+                rare = {"labels": {"alarm": False}} if number in (1, 2, 3) else {}
+                assert watched.entered(connection, replace(found, verdict={**found.verdict, **rare}))
+    with registry.database.writing() as connection:
+        gone = watched.forgotten(
+            connection, "photos", "production", now() - month, 1500, ["drift", "labels", "errors"], 2
+        )
+        left = watched.newest(connection, "photos", "production", 100)
+    assert gone == 14 - 2 and [w.windows[0] for w in left] == [f"w{n}" for n in (*range(39, 13, -1), 3, 2)]
+    with pytest.raises(fs.Failure, match="are never changed"), registry.database.writing() as connection:
+        watched.forgotten(connection, "photos", "production", now(), 10_000, [], 0)
+    assert len(watched.judged(registry, "photos", "production")) == 28
 
 
 def test_what_is_due_is_claimed_by_one_and_settled_by_the_last(registry: Registry) -> None:
     one, taken, lock = opened(registry), [], threading.Lock()
 
     def claim() -> None:
-        found = outbox.claimed(registry, "photos", "production", 60)
+        found = outbox.claimed(registry, "photos", "production", lambda called: 60)
         with lock:
             taken.append(found)
 
@@ -123,29 +146,29 @@ def test_what_is_due_is_claimed_by_one_and_settled_by_the_last(registry: Registr
     [thread.join() for thread in threads]
     (first,) = [found for found in taken if found is not None]
     assert (first.incident, first.number, first.phase, first.attempts, first.state) == (one.id, 1, BEGIN, 1, "running")
-    assert outbox.claimed(registry, "photos", "canary", 60) is None
+    assert outbox.claimed(registry, "photos", "canary", lambda called: 60) is None
     with registry.database.writing() as connection:  # as if the while were over
         connection.execute(actions.update().values(due=now()))
-    second = outbox.claimed(registry, "photos", "production", 60)
+    second = outbox.claimed(registry, "photos", "production", lambda called: 60)
     assert second is not None and (second.id, second.claims, second.attempts) == (first.id, 2, 2)
     with registry.database.writing() as connection:
         assert not outbox.settled(connection, first, DONE, "late")
         assert outbox.settled(connection, second, DUE, "no answer", due=now(), counted=False)
         assert not outbox.settled(connection, second, DONE, "twice")
-    third = outbox.claimed(registry, "photos", "production", 60)
+    third = outbox.claimed(registry, "photos", "production", lambda called: 60)
     assert third is not None and (third.claims, third.attempts, third.said) == (3, 2, "no answer")
     with registry.database.writing() as connection:
         assert outbox.settled(connection, third, FAILED, "given up")
     (row,) = outbox.actions_of(registry, one.id)
     assert (row.state, row.said, row.done is None, row.open) == (FAILED, "given up", False, False)
-    assert outbox.claimed(registry, "photos", "production", 60) is None
+    assert outbox.claimed(registry, "photos", "production", lambda called: 60) is None
 
 
 def test_the_same_is_done_in_turn_and_its_end_is_told_last(registry: Registry) -> None:
     one = opened(registry)
     with registry.database.writing() as connection:
         outbox.plan(connection, one.id, "rollback", ends=False)
-    claimed = [outbox.claimed(registry, "photos", "production", 60) for _ in range(3)]
+    claimed = [outbox.claimed(registry, "photos", "production", lambda called: 60) for _ in range(3)]
     assert [found and found.action for found in claimed] == ["notify/webhook", "rollback", None]
     with registry.database.writing() as connection:
         assert claimed[0] is not None and outbox.settled(connection, claimed[0], DUE, "no answer", due=now() + 10**9)
@@ -153,11 +176,12 @@ def test_the_same_is_done_in_turn_and_its_end_is_told_last(registry: Registry) -
     told = {(row.action, row.number): row for row in outbox.actions_of(registry, one.id)}
     assert told["notify/webhook", 1].open and told["rollback", 1].open  # begun, so they go on
     assert told["notify/webhook", 2].phase == END and ("rollback", 2) not in told
-    assert outbox.claimed(registry, "photos", "production", 60) is None  # the end is not told before the beginning
+    # The end is not told before the beginning.
+    assert outbox.claimed(registry, "photos", "production", lambda called: 60) is None
     with registry.database.writing() as connection:
         connection.execute(actions.update().where(actions.c.action == "notify/webhook").values(due=now()))
     for number in (1, 2):
-        found = outbox.claimed(registry, "photos", "production", 60)
+        found = outbox.claimed(registry, "photos", "production", lambda called: 60)
         assert found is not None and (found.action, found.number) == ("notify/webhook", number)
         with registry.database.writing() as connection:
             assert outbox.settled(connection, found, DONE, "told")

@@ -287,6 +287,19 @@ def test_what_is_old_is_deleted_and_what_lives_is_left_alone(tmp_path: Path) -> 
     assert [w.counts["items"] for w in kept(tmp_path, *NAME)] == [1]
 
 
+def test_a_window_of_the_future_ends_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    """Else all that comes would be in it, and it would be under way until that hour."""
+    writer, clock = opened(tmp_path)
+    clock.at += 3600 * SECOND
+    writer.seen(vectors(2), version="photos@1")
+    clock.at -= 3600 * SECOND
+    writer.seen(vectors(3), version="photos@1")
+    clock.at += 10 * SECOND
+    writer.flush()
+    assert [window.counts["items"] for window in kept(tmp_path, *NAME)] == [3, 2]
+    writer.close()
+
+
 def test_since_leaves_out_what_ended_before(tmp_path: Path) -> None:
     writer, clock = opened(tmp_path)
     for _ in range(5):

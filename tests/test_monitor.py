@@ -16,13 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from fastness.core.errors import BadInput
+from fastness.core.errors import BadInput, Failure
+from fastness.monitoring import monitor
 from fastness.monitoring.decide import decided
 from fastness.monitoring.kept.journal import Journal
 from fastness.monitoring.monitor import Monitor
 from fastness.monitoring.policy import Policy
+from fastness.monitoring.signals import Reading
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.controls import ABSTAIN, controls
+from fastness.registry.store import Lost
 from fastness.registry.watched import Watched
 from watched import (
     REQUESTS,
@@ -173,7 +176,7 @@ def test_a_rollback_whose_doer_was_killed_is_not_done_again(two: Registry, tmp_p
     served(watch, [0.2], "photos@2")
     looking = watching(two, watch, write_policy(tmp_path / "policy.yaml", {**ROLLBACK, "timeout": 0.1}))
     looking.look()
-    taken = outbox.claimed(two, "photos", "production", 0.1)
+    taken = outbox.claimed(two, "photos", "production", lambda called: 0.1)
     assert taken is not None
     two.rollback("photos", "production", why=f"incident 1: {incidents.incident(two, 1).title}")
     settle(looking)  # the claim ends by itself
@@ -330,10 +333,87 @@ def test_a_training_that_goes_on_is_not_withdrawn(tmp_path: Path, watch: Path) -
         with registry.database.writing() as connection:
             outbox.plan(connection, 1, "retrain", ends=False)
             outbox.plan(connection, 1, "rollback", ends=False)
-        claims = [outbox.claimed(registry, "photos", "production", 60) for _ in range(2)]
+        claims = [outbox.claimed(registry, "photos", "production", lambda called: 60) for _ in range(2)]
         (running,) = (claim for claim in claims if claim is not None and claim.action == "retrain")
         with registry.database.writing() as connection:
             outbox.settled(connection, running, "due", "goes on", due=2**60, counted=False)
         incidents.close(registry, 1, "over")
         states = {action.action: action.state for action in outbox.actions_of(registry, 1) if action.phase == "begin"}
         assert states["retrain"] == "due" and states["rollback"] == "done"
+
+
+def test_after_hours_without_a_monitor_nothing_is_done_about_what_is_over(
+    two: Registry, tmp_path: Path, watch: Path
+) -> None:
+    now = time.time_ns() // 1000
+    end = served(watch, [0.2, 0.2, 0.0, 0.0], "photos@2", now - 6 * 3_600_000_000)
+    served(watch, [0.0], "photos@2", now)
+    with Receiver() as hook:
+        does = {"do": "notify", "to": "webhook", "url": hook.url}
+        settle(watching(two, watch, write_policy(tmp_path / "policy.yaml", ROLLBACK, does)))
+        assert len(hook.got) == 2 and two.now_at("photos", "production") == 2 and end < now
+    assert {action.action for action in outbox.actions_of(two, 1)} == {"notify/webhook"}
+    two.close()
+
+
+def test_nobody_who_listens_is_no_reason_to_stop(tmp_path: Path, watch: Path) -> None:
+    def full(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    served(watch, WHOLE)
+    with Registry(tmp_path / "registry") as registry:
+        policy = Policy.load(write_policy(tmp_path / "policy.yaml", {"do": "abstain"}))
+        settle(Monitor(registry, SPEC, watch, policy, say=full))
+        assert incidents.incident(registry, 1).state == "closed"
+
+
+def test_a_version_whose_files_cannot_be_had_hides_nothing_of_others(
+    two: Registry, tmp_path: Path, watch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = served(watch, [0.2], "photos@2")
+    served(watch, [0.2], "photos@1", end)
+    signals = {"drift": {}, "errors": {}}
+    looking = watching(two, watch, write_policy(tmp_path / "policy.yaml", signals=signals))
+    pull, problem = two.pull, Failure("the store cannot be reached")
+
+    def lost(spec: str) -> Path:
+        if spec == "photos@2":
+            raise problem
+        return pull(spec)
+
+    monkeypatch.setattr(two, "pull", lost)
+    with pytest.raises(Failure, match="cannot be reached"):
+        looking.look()
+    (other,) = watched.history(two, "photos", "production")
+    assert other.version == "photos@1" and other.alarmed("errors")
+    served(watch, [0.0], "photos@1", end + 3 * 3_600_000_000)  # nor do others hide that one, however far they are
+    monkeypatch.setattr(monitor, "now", lambda: end + 4 * 3_600_000_000)
+    with pytest.raises(Failure, match="cannot be reached"):
+        looking.look()
+    problem = Lost("a file is not in the store")  # for good: then requests are judged all the same
+    (found,) = looking.look()
+    assert found.version == "photos@2" and found.alarmed("errors") and found.alarmed("drift") is None
+    two.close()
+
+
+def test_what_another_monitor_s_policy_has_is_left_to_it(tmp_path: Path, watch: Path) -> None:
+    served(watch, [0.2])
+    with Registry(tmp_path / "registry") as registry, Receiver() as hook:
+        new = write_policy(tmp_path / "new.yaml", {"do": "notify", "to": "webhook", "url": hook.url, "name": "pager"})
+        watching(registry, watch, new).look()
+        assert watching(registry, watch, write_policy(tmp_path / "old.yaml")).act() == 1
+        (row,) = outbox.actions_of(registry, 1)
+        assert row.open and row.attempts == 0 and "has no notify/pager" in row.said
+
+
+def test_what_clients_call_their_items_cannot_stop_an_alarm(address: str, tmp_path: Path, server: str) -> None:
+    """PostgreSQL keeps no NUL in a text."""
+    said = Reading(True, "like a\0b", detail={"ids": ["\0"], "a\0": [{"b": "\0"}]}).to_dict()
+    assert "\\u0000" not in json.dumps(said)
+    policy = Policy.model_validate({"signals": {"errors": {}}})
+    with Registry(address, str(tmp_path / "kept") if "://" in address else None) as registry:
+        for number in range(2):
+            found = Watched("photos", "production", [f"{number}"], "photos@1", number, number + 1, 9, {"errors": said})
+            with registry.database.writing() as connection:
+                assert decided(connection, policy, found) is not None
+        assert incidents.incident(registry, 1).times == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastness as fs
-from fastness.monitoring.decide import decided
+from fastness.monitoring.decide import BY, decided
 from fastness.monitoring.policy import Policy
 from fastness.registry import Registry, incidents, outbox
 from fastness.registry.watched import Watched
@@ -160,7 +161,7 @@ def test_only_a_training_that_is_over_is_followed_by_another(tmp_path: Path) -> 
         by = policy({"do": "retrain", "plan": "ci.yaml"}, {"do": "rollback"}, HOOK)
         seen(registry, by, [window(0, True), window(1, True)])
         assert planned(registry) == [(1, "retrain"), (1, "rollback"), (1, "notify/webhook")]
-        taken = outbox.claimed(registry, "photos", "production", 60)
+        taken = outbox.claimed(registry, "photos", "production", lambda called: 60)
         assert taken is not None and taken.action == "retrain"
         with registry.database.writing() as connection:
             assert outbox.settled(connection, taken, "failed", "the gate said no")
@@ -175,3 +176,57 @@ def test_the_policy_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SLACK_URL", "http://localhost:1")
     policy = Policy.load(tmp_path / "watch.yaml")
     assert [action.on for action in policy.actions if action.do == "rollback"] == [["errors", "latency"]]
+
+
+def test_of_what_was_long_ago_is_told_and_no_more_is_done(tmp_path: Path) -> None:
+    with Registry(tmp_path / "registry") as registry:
+        by = policy({"do": "rollback"}, HOOK)
+        with registry.database.writing() as connection:
+            decided(connection, by, window(0, True), late=True)
+        assert planned(registry) == [(1, "notify/webhook")]
+        seen(registry, by, [window(1, True)])
+        assert planned(registry) == [(1, "notify/webhook"), (1, "rollback")]
+
+
+def test_processes_whose_windows_end_together_are_one_window(tmp_path: Path) -> None:
+    with Registry(tmp_path / "registry") as registry:
+        by = policy(persist="2 of 3", healthy=2)
+        alarms = enumerate((True, False, True))
+        together = [replace(window(5, alarm), windows=[f"of process {n}"]) for n, alarm in alarms]
+        seen(registry, by, together)
+        assert incidents.incidents(registry) == []
+        seen(registry, by, [window(6, True)])
+        assert len(incidents.incidents(registry)) == 1
+        seen(registry, by, [replace(window(7, False), windows=[f"later, of process {n}"]) for n in range(3)])
+        assert incidents.incident(registry, 1).state == "open"  # one moment at which all was well, not three
+        seen(registry, by, [window(8, False)])
+        assert incidents.incident(registry, 1).state == "closed"
+
+
+def test_an_incident_of_a_signal_that_is_watched_no_more_is_closed(tmp_path: Path) -> None:
+    with Registry(tmp_path / "registry") as registry:
+        seen(registry, policy(HOOK), [window(0, True)])
+        other = Policy.model_validate({"signals": {"latency": {}}, "actions": [HOOK]})
+        seen(registry, other, [window(1, False, signal="latency")])
+        assert incidents.incident(registry, 1).state == "closed"
+        assert incidents.timeline(registry, 1)[-1].said == "the policy watches errors no more"
+
+
+def test_no_training_begins_while_the_last_one_s_is_on_trial(tmp_path: Path, make) -> None:
+    with Registry(tmp_path / "registry") as registry:
+        for text in ("one", "two"):
+            registry.add(make(text), "photos")
+        registry.promote("photos@1", "production", override=True, why="it is a test")
+        registry.promote("photos@2", "canary", override=True, why="incident 1: retrained", by=BY)
+        for number in (2, 1):
+            registry.promote(f"photos@{number}", "eu", override=True, why="it is a test")
+        registry.rollback("photos", "eu", why="incident 1: elsewhere the older one is better", by=BY)
+        registry.promote("photos@2", "us", override=True, why="incident 7: of another alias", by=BY)
+        by = policy({"do": "retrain", "plan": "ci.yaml"})
+        seen(registry, by, [window(0, True)])
+        assert planned(registry) == []
+        held = "retrain: photos@2, which the last one made, is on trial at canary"
+        assert [entry.said for entry in incidents.timeline(registry, 1) if entry.what == "held"] == [held]
+        registry.remove("photos", "canary", why="it was worse")
+        seen(registry, by, [window(1, True)])
+        assert planned(registry) == [(1, "retrain")]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,16 @@ def write(watch: Path, window: Window, version: str = "photos@1") -> None:
     journal.close()
 
 
-def asked(watch: Path, before: int = 0, least: int = 100) -> Asked:
+def asked(watch: Path, labelled: int | None = 0, least: int = 100) -> Asked:
     """Return what signals are asked about all that was written."""
     traffic = Traffic.of(kept(watch, "photos", "production"))
-    return Asked(traffic, watch, "photos", "production", before, sketch, None, least, 0)
+    return Asked(traffic, watch, "photos", "production", labelled, sketch, None, least, 0)
 
 
-def said(watch: Path, before: int = 0, least: int = 100, **signals: Any) -> dict[str, Any]:
+def said(watch: Path, labelled: int | None = 0, least: int = 100, **signals: Any) -> dict[str, Any]:
     """Return what signals say of what was written."""
     lines: list[str] = []
-    found = judged_by(Policy.model_validate({"signals": signals or EVERY}), asked(watch, before, least), lines.append)
+    found = judged_by(Policy.model_validate({"signals": signals or EVERY}), asked(watch, labelled, least), lines.append)
     assert lines == []
     return found
 
@@ -145,7 +146,45 @@ def test_labels_are_judged_when_they_come(tmp_path: Path, right: float) -> None:
     labels.add(tmp_path, "photos", "production", tmp_path / "late.csv")
     found = said(tmp_path)["labels"]
     assert found["alarm"] == (right < 0.5) and "labelled answers were right" in found["said"]
-    assert "labels" not in said(tmp_path, before=2**60)  # nothing new has come since
+    assert found["detail"] == {"files": 1}
+    assert "labels" not in said(tmp_path, labelled=1)  # nothing new has come since
+    assert "labels" not in said(tmp_path, labelled=None)  # a window of later is asked
+    assert said(tmp_path, labelled=5)["labels"] == found  # files were taken away since
+
+
+def test_a_monitor_holds_answers_against_labels_once(tmp_path: Path, make: Callable[[str], Path]) -> None:
+    """However many windows waited; and again when more labels have come."""
+    window, watch = items(1), tmp_path / "watch"
+    for _ in range(3):
+        write(watch, window)
+    policy = Policy.model_validate({"signals": {"labels": {"floor": 0.9}}, "least": 100})
+    with Registry(tmp_path / "registry") as registry:
+        registry.add(make("one"), "photos")
+        judged: list[bool] = []
+        for day in range(2):
+            (tmp_path / "late.csv").write_text("\n".join(["id,label", *(f"{name},moon" for name in window.ids)]))
+            labels.add(watch, "photos", "production", tmp_path / "late.csv")
+            write(watch, window)
+            found = Monitor(registry, "photos@production", watch, policy).look()
+            judged += ["labels" in one.verdict for one in found]
+            assert sum(judged) == day + 1
+
+
+def test_answers_that_nobody_gave_are_not_what_was_usual(tmp_path: Path) -> None:
+    """Of the items that the reference's head abstained from most were wrong; the others have become worse since."""
+    window = items(1)
+    known = sketch().window
+    right = np.where(known.columns["abstained"] == 1, 0.0, 1.0)
+    reference = replace(sketch(), window=replace(known, columns={**known.columns, "right": right}))
+    write(tmp_path, window)
+    lots = np.random.default_rng(2)
+    truth = np.where(lots.random(N) < right.mean(), window.columns["label"], "moon")
+    lines = [f"{name},{label}" for name, label in zip(window.ids, truth, strict=True)]
+    (tmp_path / "late.csv").write_text("\n".join(["id,label", *lines]))
+    labels.add(tmp_path, "photos", "production", tmp_path / "late.csv")
+    policy = Policy.model_validate({"signals": {"labels": {"drop": 0}}})
+    about = replace(asked(tmp_path), sketch=lambda: reference)
+    assert right.mean() < 0.95 and judged_by(policy, about, print)["labels"]["alarm"]
 
 
 def test_several_windows_are_judged_as_one(tmp_path: Path) -> None:
@@ -157,6 +196,9 @@ def test_several_windows_are_judged_as_one(tmp_path: Path) -> None:
         assert (whole.columns[name] == expected).sum() == len(expected) - np.isnan(whole.columns["width"]).sum() * (
             name == "width"
         )
+    parts[1].columns["width"][0] = 1234567.0  # all its digits
+    words = Window(parts[0].vectors, {"width": np.array(["wide"] * 100, object)})
+    assert joined([parts[1], words]).columns["width"][0] == "1234567"
     bare = Window(parts[0].vectors, {"width": np.array(["wide"] * 100, object)})
     mixed = joined([parts[1], bare])
     assert mixed.columns["width"].dtype == object and (mixed.columns["label"][100:] == "").all()

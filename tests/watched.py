@@ -133,17 +133,25 @@ def killed_monitors(place: Path, kills: int) -> list[str]:
         kills: how many.
     """
     lots, end, watch = random.Random(0), None, place / "watch"
-    with Receiver() as hook, Registry(place / "registry") as registry, Registry(place / "alone") as calm:
-        there = {"do": "notify", "to": "webhook", "url": hook.url, "timeout": 0.1}
-        policy = write_policy(place / "policy.yaml", there, {"do": "abstain", "timeout": 0.1})
+    with (
+        Receiver() as hook,
+        Receiver() as other,
+        Registry(place / "registry") as registry,
+        Registry(place / "alone") as calm,
+    ):
+        there = {"do": "notify", "to": "webhook", "timeout": 0.1}
+        policies = [
+            write_policy(place / f"{n}.yaml", {**there, "url": to.url}, {"do": "abstain", "timeout": 0.1})
+            for n, to in enumerate((hook, other))
+        ]
         for _ in range(kills):
             end = served(watch, (0.0, 0.2, 0.2, 0.0, 0.0), begin=end)
-            with monitor(str(place / "registry"), watch, policy, place / "began"):
+            with monitor(str(place / "registry"), watch, policies[0], place / "began"):
                 time.sleep(lots.uniform(0, 0.2))
-        settle(watching(registry, watch, policy))
+            settle(watching(calm, watch, policies[1]))
+        settle(watching(registry, watch, policies[0]))
         killed, delivered = story(registry), [key for _, key, _ in hook.got]
-        settle(watching(calm, watch, policy))
-        alone, keys = story(calm), {key for _, key, _ in hook.got}
+        alone, keys = story(calm), {key for _, key, _ in other.got}
         left = controls(registry, "photos", "production")
     for stories in (killed, alone):
         stories["told"] = [sorted(told) for told in stories["told"]]  # of two actions either may be done first
@@ -161,27 +169,44 @@ def killed_retrainings(place: Path, old: Path, plan: dict[str, Any], kills: int,
     Args:
         place: a folder to work in.
         old: a bundle, which serves and fails.
-        plan: of the pipeline that makes and releases another one.
-        kills: how often.
+        plan: of the pipeline that makes and releases another one; it is begun anew until it was killed often enough.
+        kills: how often at a moment at which the pipeline is under way.
         span: seconds within which each comes.
     """
-    lots, watch, home = random.Random(0), place / "watch", str(place / "registry")
+    lots, met, wrong = random.Random(0), 0, []
+    for number in range(4 * kills):
+        if met >= kills:
+            break
+        (place / str(number)).mkdir()
+        hits, found = _killed_retraining(place / str(number), old, plan, kills - met, span, lots)
+        met, wrong = met + hits, wrong + found
+    return wrong + ([] if met >= kills else [f"only {met} of {kills} kills met a pipeline that was under way"])
+
+
+def _killed_retraining(
+    place: Path, old: Path, plan: dict[str, Any], kills: int, span: float, lots: random.Random
+) -> tuple[int, list[str]]:
+    """Return how many kills met the pipeline of one incident, and what was wrong then and afterwards."""
+    watch, home, out = place / "watch", str(place / "registry"), str(place / "out")
     (place / "plan.yaml").write_text(yaml.safe_dump(plan))
-    does = {"do": "retrain", "plan": str(place / "plan.yaml"), "out": str(place / "out"), "timeout": 0.1}
-    policy = write_policy(place / "policy.yaml", does | {"attempts": 10 + kills, "pause": 1e-4})
+    does = {"do": "retrain", "plan": str(place / "plan.yaml"), "out": out, "timeout": 0.1}
+    policy = write_policy(place / "policy.yaml", does | {"attempts": 10 + 4 * kills, "pause": 1e-4})
     served(watch, [0.2])
-    wrong: list[str] = []
+    met, wrong = 0, list[str]()
     with Registry(home) as registry:
         registry.add(old, "photos")
         registry.promote("photos@1", "production", override=True, why="it is a test")
-        for number in range(kills):
+        while met < kills and not any(not action.open for action in outbox.actions_of(registry, 1)):
             with monitor(home, watch, policy, place / "began") as process:
                 time.sleep(lots.uniform(0, span))
-                if number % 3 != 1:
+                met += bool(pipelines(out))
+                victims = lots.randrange(3)
+                if victims != 1:
                     process.kill()
-                if number % 3 != 0:
-                    kill_pipelines(str(place / "out"))
-                wrong += whole(registry, place / f"pulled-{number}")
+                for pipeline in pipelines(out) if victims else ():
+                    with contextlib.suppress(OSError):  # it is gone
+                        os.kill(pipeline, signal.SIGKILL)
+                wrong += whole(registry, place / f"pulled-{lots.random()}")
         settle(watching(registry, watch, policy), 600)
         wrong += whole(registry, place / "pulled")
         (row,) = outbox.actions_of(registry, 1)
@@ -190,16 +215,18 @@ def killed_retrainings(place: Path, old: Path, plan: dict[str, Any], kills: int,
         wrong += [] if told == [("promote", 2, BY, "incident 1")] else [f"moves: {told}"]
         wrong += [] if len(registry.versions()) == 2 else [f"{len(registry.versions())} versions"]
         wrong += [] if row.state == "done" and "photos@2" in row.said else [f"{row.state}: {row.said}"]
-    return wrong
+    return met, wrong
 
 
-def kill_pipelines(folder: str) -> None:
-    """Kill the pipelines that work in a folder, each of which a monitor of ours has started."""
+def pipelines(folder: str) -> list[int]:
+    """Return the processes of the pipelines that work in a folder, each of which a monitor of ours has started."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it is gone
             words = status.read_bytes().decode("utf-8", "replace").split("\0")
             if "ci" in words and any(word.startswith(folder) for word in words):
-                os.kill(int(status.parent.name), signal.SIGKILL)
+                found.append(int(status.parent.name))
+    return found
 
 
 def whole(registry: Registry, folder: Path) -> list[str]:

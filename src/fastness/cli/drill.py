@@ -29,7 +29,7 @@ def drill(
     window: Annotated[float, typer.Option(min=1, max=3600, help="Seconds that a window lasts here.")] = 5,
     patience: Annotated[float, typer.Option(min=1, help="Seconds that an alarm, and recovery, may take.")] = 120,
     items: Annotated[int, typer.Option(min=1, help="Most that are asked about.")] = 500,
-    out: Annotated[Path, typer.Option(help="Folder of the copy; what is there is removed.")] = Path("runs/drill"),
+    out: Annotated[Path, typer.Option(help="Folder of the copy; another drill's is removed.")] = Path("runs/drill"),
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     where: Where = None,
     *,

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from fastness.monitoring.policy import Abstain, Notify, Policy, Retrain
 from fastness.registry import incidents, outbox, watched
 from fastness.registry.incidents import Incident
-from fastness.registry.moves import number_at
+from fastness.registry.moves import number_at, pointed
 from fastness.registry.says import moment, now
 from fastness.registry.watched import Watched
 
@@ -22,16 +23,19 @@ BY = "fastness monitor"
 """Who it is that writes into timelines and logs."""
 
 _HOUR = 3_600_000_000  # microseconds
-_BACK = 64  # windows that are looked back at least, of those in which a signal was judged: some are of other versions
+BACK = 64
+"""Windows that are looked back at least, of those in which a signal was judged: some are of other versions."""
 
 
-def decided(connection: sa.Connection, policy: Policy, found: Watched) -> list[Incident] | None:
+def decided(connection: sa.Connection, policy: Policy, found: Watched, *, late: bool = False) -> list[Incident] | None:
     """Write down that windows were judged, and all that follows; return the incidents that were opened.
 
     Args:
         connection: that writes alone.
         policy: what counts and what is done.
         found: the windows, and what was found.
+        late: whether it was long before the newest window that waits to be judged. Of what is wrong is then told, and
+            no more is done: what was hours ago, while no monitor looked, may be mended by now.
 
     Returns:
         ``None`` if somebody else has judged any of the windows meanwhile; then nothing is written.
@@ -44,7 +48,7 @@ def decided(connection: sa.Connection, policy: Policy, found: Watched) -> list[I
         own = known.get(signal)
         if found.alarmed(signal) is None or (own is None and not found.alarmed(signal)):
             continue
-        past = watched.newest(connection, found.name, found.alias, max(_BACK, 4 * policy.longest), signal)
+        past = watched.newest(connection, found.name, found.alias, max(BACK, 4 * policy.longest), signal)
         if found.alarmed(signal):
             lasting = persists(past, found.version, signal, settings.persist)
             was = own
@@ -52,9 +56,12 @@ def decided(connection: sa.Connection, policy: Policy, found: Watched) -> list[I
             if own is None:
                 continue
             fresh += [own] if was is None or was.id != own.id else []
-            _act(connection, policy, past, found, own)
+            _act(connection, policy, past, found, own, late)
         elif own is not None and _healthy(past, own, policy.healthy):
             incidents.closed(connection, own, f"healthy again: {policy.healthy} windows without alarm", by=BY)
+    for signal, own in known.items():
+        if signal not in policy.signals.named():
+            incidents.closed(connection, own, f"the policy watches {signal} no more", by=BY)
     return fresh
 
 
@@ -64,10 +71,20 @@ def persists(past: Sequence[Watched], version: str, signal: str, of: tuple[int, 
     Args:
         past: the newest first.
         version, signal: of what.
-        of: how many of how many; windows in which it could not be judged are passed over.
+        of: how many of how many; windows in which it could not be judged are passed over, and those of several
+            processes that ended at the same time are one.
     """
-    said = [alarm for w in past if w.version == version and (alarm := w.alarmed(signal)) is not None]
-    return sum(said[: of[1]]) >= of[0]
+    return sum(_alarms([w for w in past if w.version == version], signal)[: of[1]]) >= of[0]
+
+
+def _alarms(past: Sequence[Watched], signal: str) -> list[bool]:
+    """Return whether a signal alarmed, of every moment at which windows ended that had something to say of it."""
+    found: dict[int, bool] = {}
+    for watched_ in past:
+        alarm = watched_.alarmed(signal)
+        if alarm is not None:
+            found[watched_.end] = found.get(watched_.end, False) or alarm
+    return list(found.values())
 
 
 def _alarmed(
@@ -100,15 +117,17 @@ def _alarmed(
 
 def _healthy(past: Sequence[Watched], own: Incident, windows: int) -> bool:
     """Whether so many windows in a row, after the last that alarmed, did not."""
-    said = [alarm for w in past if w.end > own.seen and (alarm := w.alarmed(own.kind)) is not None]
+    said = _alarms([w for w in past if w.end > own.seen], own.kind)
     return len(said) >= windows and not any(said[:windows])
 
 
-def _act(connection: sa.Connection, policy: Policy, past: Sequence[Watched], found: Watched, own: Incident) -> None:
+def _act(
+    connection: sa.Connection, policy: Policy, past: Sequence[Watched], found: Watched, own: Incident, late: bool
+) -> None:
     """Plan what the policy wants done about an incident now."""
     begun = outbox.planned(connection, own.id)
     for action in policy.actions:
-        if action.on is not None and own.kind not in action.on:
+        if (action.on is not None and own.kind not in action.on) or (late and not isinstance(action, Notify)):
             continue
         before = [done for done in begun if done.action == action.called]
         if before and (not isinstance(action, Retrain) or before[-1].open):
@@ -126,7 +145,14 @@ def _act(connection: sa.Connection, policy: Policy, past: Sequence[Watched], fou
 
 def _held(connection: sa.Connection, found: Watched, action: Any) -> str:
     """Return why an action has to wait, empty if it need not."""
-    times = outbox.times(connection, found.name, found.alias, action.called)
+    times = [at for at in outbox.times(connection, found.name, found.alias, action.called) if at <= now()]
+    if isinstance(action, Retrain):
+        serves = number_at(connection, found.name, found.alias)
+        for alias, move in pointed(connection, found.name, BY).items():
+            of = re.match(r"incident (\d+): ", move.why)
+            own = of is not None and incidents.alias_of(connection, int(of[1])) == found.alias
+            if own and move.what == "promote" and alias != found.alias and move.number != serves:
+                return f"{action.called}: {found.name}@{move.number}, which the last one made, is on trial at {alias}"
     if action.cooldown and times and now() - times[0] < action.cooldown * _HOUR:
         return f"{action.called} cools down: the last one was at {moment(times[0])}"
     if action.budget is not None:

@@ -6,16 +6,20 @@ registry; so it may be killed at any moment, be run from time to time instead of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
-from fastness.core.errors import BadInput, FastnessError
+from fastness.core.errors import BadInput, Failure, FastnessError
 from fastness.monitoring.actions import ACTIONS, Doing, Outcome
 from fastness.monitoring.actions.notify import address
-from fastness.monitoring.decide import BY, decided
+from fastness.monitoring.decide import BACK, BY, decided
 from fastness.monitoring.explain.explanation import Past, Signature
 from fastness.monitoring.kept.traffic import Traffic
 from fastness.monitoring.kept.windows import Kept, kept
@@ -25,12 +29,18 @@ from fastness.monitoring.sketch import FOLDER, Sketch
 from fastness.registry import Registry, incidents, outbox, watched
 from fastness.registry.outbox import AGAIN, DONE, DUE, END, FAILED, Action
 from fastness.registry.says import checked_alias, checked_name, now
+from fastness.registry.store import Lost
 from fastness.registry.watched import Watched
 
 _LATE = 7_200_000_000  # microseconds that a window may be over later than one that ended at the same time
 _LONGEST_PAUSE = 900.0  # seconds
+_LOOKED = 64  # windows back, of those in which labels were judged
 _REMEMBERED = 50  # incidents that a drift is compared with
-_LEASE = 5.0  # seconds by which a claim outlasts what an action may take
+_HOUR, _MONTH = 3600.0, 31 * 86_400_000_000  # seconds, microseconds
+_STALE = 3_600_000_000  # microseconds after which nothing is done about a window but to tell of it
+_LEASE = 15.0  # seconds by which a claim outlasts what an action may take
+_STEPS = {"mail": 12, "webhook": 3, "alertmanager": 3}  # that a message takes at most, each with its own timeout
+_GONE = 3600_000_000  # microseconds for which another monitor, with another policy, may do what this one's has not
 
 
 class Monitor:
@@ -62,23 +72,41 @@ class Monitor:
         checked_name(self.name)
         checked_alias(self.alias)
         self.registry, self.watch, self.policy = registry, Path(watch), policy
-        self.say = say or (lambda line: None)
+        self._say = say or (lambda line: None)
         for action in policy.actions:
             if isinstance(action, Notify) and action.url is not None:
                 address(action.url)  # said now rather than at the first alarm
         self._references: dict[str, Sketch | None] = {}
         self._running: dict[str, Popen[bytes]] = {}
         self._told: set[str] = set()
+        self._behind: dict[str, int] = {}
+        self._forgot = -math.inf
+
+    def say(self, line: str) -> None:
+        """Tell what happens, where that can be told: a full disk under the log ends no monitor."""
+        with contextlib.suppress(OSError):
+            self._say(line)
 
     def look(self) -> list[Watched]:
         """Judge every window that nobody has judged; return what was found, the oldest first."""
         return list(self._looking())
 
     def _looking(self) -> Iterator[Watched]:
-        for windows in self._unjudged():
-            judged = self._judge(windows)
+        waiting, failed, ends = list(self._unjudged()), dict[str, Failure](), dict[str, int]()
+        newest = min(max((windows[-1].end for windows in waiting), default=0), now())
+        for windows in waiting:
+            version = windows[-1].version
+            if version in failed:
+                continue  # its windows are judged in their order
+            late = newest - windows[-1].end > _STALE
+            try:
+                judged = self._judge(windows, late)
+            except Failure as error:  # a disk or a store that may come back; of other versions all may be there
+                failed[version] = error
+                ends[version] = windows[0].end
+                continue
             with self.registry.database.writing() as connection:
-                opened = decided(connection, self.policy, judged)
+                opened = decided(connection, self.policy, judged, late=late)
             if opened is None:
                 continue  # another monitor was faster
             alarms = [f"{signal}: {said['said']}" for signal, said in judged.verdict.items() if said["alarm"]]
@@ -86,12 +114,25 @@ class Monitor:
             for incident in opened:
                 self.say(f"{incident}  {incident.title}")
             yield judged
+        self._behind = ends
+        self._forget()
+        for failure in failed.values():
+            raise failure
+
+    def _forget(self) -> None:
+        """Now and then forget windows that were judged long ago."""
+        if time.monotonic() - self._forgot < _HOUR:
+            return
+        self._forgot = time.monotonic()
+        least, since = max(BACK, 4 * self.policy.longest), self._since()
+        with self.registry.database.writing() as connection:
+            signals = self.policy.signals.named()
+            watched.forgotten(connection, self.name, self.alias, now() - _MONTH, since, signals, least)
 
     def act(self) -> int:
         """Do what is due; return how much was taken up."""
-        timeouts = [action.timeout for action in self.policy.actions]
         taken = 0
-        while action := outbox.claimed(self.registry, self.name, self.alias, max(timeouts, default=0) + _LEASE):
+        while action := outbox.claimed(self.registry, self.name, self.alias, self._lease):
             taken += 1
             self._settle(action, self._outcome(action))
         return taken
@@ -107,7 +148,7 @@ class Monitor:
             for do in (self._look_and_act, self.act):  # what is due is done even where nobody can look
                 try:
                     do()
-                except FastnessError as error:  # a database or a disk that may come back
+                except (FastnessError, OSError) as error:  # a database or a disk that may come back
                     self._tell(f"cannot {'look' if do != self.act else 'act'}: {error}")
             if stop.wait(every):
                 return
@@ -129,11 +170,11 @@ class Monitor:
 
         Windows of several processes that ended at the same time belong together.
         """
-        since = self._judged_until() - _LATE
+        since = self._since()
         done = watched.judged(self.registry, self.name, self.alias, since)
         waiting: dict[str, list[Kept]] = {}
         damaged = lambda error: self._tell(str(error))  # noqa: E731
-        for window in kept(self.watch, self.name, self.alias, max(since, 0), damaged):
+        for window in kept(self.watch, self.name, self.alias, since, damaged):
             if window.id in done:
                 continue
             together = waiting.setdefault(window.version, [])
@@ -146,7 +187,7 @@ class Monitor:
     def _enough(self, windows: list[Kept]) -> bool:
         return any(sum(w.counts.get(of, 0) for w in windows) >= self.policy.least for of in ("items", "requests"))
 
-    def _judge(self, windows: list[Kept]) -> Watched:
+    def _judge(self, windows: list[Kept], late: bool) -> Watched:
         traffic = Traffic.of(windows)
         seed = int.from_bytes(hashlib.sha256(windows[-1].id.encode()).digest()[:4], "big")
         version = traffic.version
@@ -158,7 +199,7 @@ class Monitor:
             self.watch,
             self.name,
             self.alias,
-            self._judged_until(),
+            None if late else self._labelled(version),
             lambda: self._reference(version),
             None,
             least,
@@ -177,20 +218,39 @@ class Monitor:
             verdict,
         )
 
-    def _judged_until(self) -> int:
-        """Return the end of the last window that was judged; one of a clock that is ahead hides nothing."""
-        return min(watched.judged_until(self.registry, self.name, self.alias), now())
+    def _since(self) -> int:
+        """Return the end of the first windows that may not be judged yet.
+
+        One of a clock that is ahead hides nothing, nor do versions that could be judged hide one that could not.
+        """
+        until = watched.judged_until(self.registry, self.name, self.alias, now())
+        return max(0, min([until, *self._behind.values()]) - _LATE)
+
+    def _labelled(self, version: str) -> int:
+        """Return how many files of labels there were when the answers of a version were last held against them."""
+        with self.registry.database.reading() as connection:
+            past = watched.newest(connection, self.name, self.alias, _LOOKED, "labels")
+        found = (w.verdict["labels"].get("detail") or {} for w in past if w.version == version)
+        return int(next(found, {}).get("files", 0))
 
     def _reference(self, version: str) -> Sketch | None:
         """Return the reference of a version, ``None`` if it has none."""
         if version not in self._references:
             self._references.clear()  # a version that served before does so no more
-            folder = self.registry.pull(version) if version.startswith(f"{self.name}@") else None
+            folder = self._pulled(version) if version.startswith(f"{self.name}@") else None
             there = folder is not None and (folder / FOLDER).is_dir()
             self._references[version] = Sketch.load(folder) if folder is not None and there else None
             if not there:
                 self.say(f"{version or 'what serves'}: has no reference; make one with: fastness sketch BUNDLE DATA")
         return self._references[version]
+
+    def _pulled(self, version: str) -> Path | None:
+        """Return the folder of a version, ``None`` if it is lost for good: requests can be judged all the same."""
+        try:
+            return self.registry.pull(version)
+        except Lost as error:
+            self._tell(str(error))
+            return None
 
     def _past(self) -> list[Past]:
         """Return the drifts of incidents that are closed, the last ones first."""
@@ -210,7 +270,10 @@ class Monitor:
         if settings is None and action.phase == END and action.action.partition("/")[0] == "abstain":
             settings = Abstain(do="abstain")  # whoever took it out of the policy wants answers again
         if settings is None:
-            return Outcome("failed", f"the policy has no {action.action} any more")
+            said = f"the policy has no {action.action} any more"
+            if now() - action.begun > _GONE:
+                return Outcome("failed", said)
+            return Outcome("wait", said, seconds=60, counted=False)
         about = incidents.incident(self.registry, action.incident)
         doing = Doing(self.registry, about, action, settings, self._running, BY)
         try:
@@ -221,12 +284,18 @@ class Monitor:
             found = Outcome("retry", str(error))
         except Exception as error:  # noqa: BLE001 - one action that stumbles is not to stop all the others
             return Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        if found.state == "retry" and action.attempts >= settings.attempts:
+        if found.state == "retry" and found.counted and action.attempts >= settings.attempts:
             return Outcome("failed", f"given up after {action.attempts} attempts: {found.said}", found.detail)
         if found.state == "retry":
             pause = min(settings.pause * 2 ** min(action.attempts - 1, 20), _LONGEST_PAUSE)
-            return Outcome("retry", found.said, found.detail, pause, found.within)
+            return replace(found, seconds=pause)
         return found
+
+    def _lease(self, called: str) -> float:
+        """Return for how many seconds an action is claimed: each step of a message may take its timeout."""
+        settings = self.policy.action(called)
+        steps = _STEPS[settings.to] if isinstance(settings, Notify) else 0
+        return _LEASE + (0 if settings is None else steps * settings.timeout)
 
     def _settle(self, action: Action, found: Outcome) -> None:
         """Write down how an action ended, and what it means for what comes."""
@@ -234,8 +303,7 @@ class Monitor:
         later = None if found.seconds is None else now() + int(found.seconds * 1e6)
         with self.registry.database.writing() as connection:
             due = later if state == DUE else None
-            counted = found.state != "wait"
-            if not outbox.settled(connection, action, state, found.said, due=due, counted=counted):
+            if not outbox.settled(connection, action, state, found.said, due=due, counted=found.counted):
                 return  # it took so long that another monitor has it
             if found.within is not None:
                 found.within(connection)

@@ -252,6 +252,7 @@ class Notify(_Action):
     """
 
     do: Literal["notify"]
+    attempts: int = Field(1000, ge=1)  # ten days: who is to be told may be there again on Monday
     to: Literal["alertmanager", "webhook", "mail"]
     url: str | None = None
     labels: dict[str, str] = {}

@@ -17,7 +17,7 @@ from fastness.monitoring.explain.parts import as_known, pooled
 from fastness.monitoring.kept.traffic import Traffic
 from fastness.monitoring.policy import Policy
 from fastness.monitoring.sketch import Sketch
-from fastness.monitoring.window import Window
+from fastness.monitoring.window import Array, Window
 
 if TYPE_CHECKING:
     from fastness.monitoring.drift import Verdict
@@ -37,7 +37,8 @@ class Asked:
     Attributes:
         traffic: windows that are judged together.
         watch, name, alias: where what is kept of it lies.
-        before: end of what was judged before, in microseconds since 1970 (UTC).
+        labelled: files of labels that were there when the version's answers were last held against them; ``None``
+            leaves that to a window of later.
         sketch: gives the version's reference, ``None`` if it has none.
         settings: of the policy.
         least: items, or requests, without which nothing is said.
@@ -49,7 +50,7 @@ class Asked:
     watch: Path
     name: str
     alias: str
-    before: int
+    labelled: int | None
     sketch: Callable[[], Sketch | None]
     settings: Any
     least: int
@@ -76,7 +77,16 @@ class Reading:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         found: dict[str, Any] = {"alarm": self.alarm, "said": self.said, "p": self.p}
-        return found if self.detail is None else {**found, "detail": self.detail}
+        return dict(_told(found if self.detail is None else {**found, "detail": self.detail}))
+
+
+def _told(value: Any) -> Any:
+    """Return JSON values without NUL, which clients may send in ids and names, and PostgreSQL keeps in no text."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {_told(key): _told(inner) for key, inner in value.items()}
+    return [_told(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 Says = Callable[[Asked], Reading | None]
@@ -130,7 +140,8 @@ def drift(asked: Asked) -> Reading | None:
         floors=settings.floors,
     )
     found = [finding for finding in verdict.findings if finding.alarm]
-    detail = {**verdict.to_dict(), "findings": [asdict(f) for f in verdict.findings[: max(_FINDINGS, len(found))]]}
+    told = sorted(verdict.findings, key=lambda finding: not finding.alarm)[: max(_FINDINGS, len(found))]
+    detail = {**verdict.to_dict(), "findings": [asdict(finding) for finding in told]}
     said = verdict.said
     if verdict.alarm:
         explained = explain(*_concerned(verdict, reference, window), verdict, asked.past(), seed=asked.seed)
@@ -286,26 +297,33 @@ def estimate(asked: Asked) -> Reading | None:
 
 @SIGNALS.register("labels")
 def labels(asked: Asked) -> Reading | None:
-    """Whether answers were wrong too often, by labels that have come since what was judged before."""
+    """Whether answers were wrong too often, by labels, if new ones have come since they were last asked."""
     from fastness.monitoring.kept.labels import files, joined
     from fastness.monitoring.quality import answered
 
     settings, reference, end = asked.settings, asked.sketch(), asked.traffic.end
-    came = [int(path.name.partition("-")[0]) for path in files(asked.watch, asked.name, asked.alias)]
-    if not any(moment > asked.before for moment in came):
+    came = len(files(asked.watch, asked.name, asked.alias))  # none is ever changed
+    if asked.labelled is None or came == asked.labelled:
         return None
-    found = joined(asked.watch, asked.name, asked.alias, max(0, end - int(settings.days * _DAY)))
+    since = max(0, end - int(settings.days * _DAY))
+    found = joined(asked.watch, asked.name, asked.alias, since, damaged=lambda error: None)  # the monitor has said it
     own = np.array([version == asked.traffic.version for version in found.versions], bool) & ~found.abstained
-    right = None if reference is None else reference.window.columns.get("right")
     said = answered(
         found.predicted[own],
         found.confidence[own],
         found.truth[own],
-        right=right,
+        right=None if reference is None else _right(reference.window),
         level=settings.level,
         seed=asked.seed,
     )
     if said is None or said.n < asked.least:
         return None
-    fell = settings.drop is not None and said.usual is not None and said.high < said.usual - settings.drop
-    return Reading(fell or (settings.floor is not None and said.high < settings.floor), said.said, said.p)
+    fell = settings.drop is not None and said.drop_low is not None and said.drop_low > settings.drop
+    alarm = fell or (settings.floor is not None and said.high < settings.floor)
+    return Reading(alarm, said.said, said.p, {"files": came})
+
+
+def _right(reference: Window) -> Array | None:
+    """Return whether answers to items of the reference were right; where none was given nobody asks."""
+    right, abstained = (reference.columns.get(name) for name in ("right", "abstained"))
+    return right if right is None or abstained is None else np.where(abstained == 1, np.nan, right)

@@ -187,6 +187,12 @@ def is_open(connection: sa.Connection, id: int) -> bool:
     return connection.execute(sa.select(table.c.state).where(table.c.id == id)).scalar() != CLOSED
 
 
+def alias_of(connection: sa.Connection, id: int) -> str | None:
+    """Return the alias that an incident is about, ``None`` if there is no such incident."""
+    found = connection.execute(sa.select(table.c.alias).where(table.c.id == id)).scalar()
+    return None if found is None else str(found)
+
+
 def seen(connection: sa.Connection, found: Incident, at: int) -> None:
     """Count one more window that alarmed."""
     now_seen = {"times": found.times + 1, "seen": max(at, found.seen)}

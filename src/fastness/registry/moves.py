@@ -80,6 +80,13 @@ def number_at(connection: sa.Connection, name: str, alias: str) -> int | None:
     return None if found is None else int(found)
 
 
+def pointed(connection: sa.Connection, name: str, by: str) -> dict[str, Move]:
+    """Return the moves by which the aliases of a name are where they are, of those that somebody moved last."""
+    wanted = sa.select(moves).join(aliases, moves.c.id == aliases.c.move)
+    wanted = wanted.where(aliases.c.name == name, aliases.c.number.is_not(None), moves.c.by == by)
+    return {row.alias: as_move(row) for row in connection.execute(wanted)}
+
+
 def moved(connection: sa.Connection, row: dict[str, Any]) -> Move:
     """Write a move and point the alias; the caller writes alone."""
     same = (moves.c.name == row["name"], moves.c.alias == row["alias"])

@@ -7,6 +7,7 @@ once only if its doer was killed between the deed and its settling: what actions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +73,13 @@ def actions_of(registry: Registry, incident: int) -> list[Action]:
         return planned(connection, incident)
 
 
-def claimed(registry: Registry, name: str, alias: str, seconds: float) -> Action | None:
+def claimed(registry: Registry, name: str, alias: str, seconds: Callable[[str], float]) -> Action | None:
     """Take up what is due at an alias, the oldest first; ``None`` if nothing is.
 
     Args:
         registry: that keeps it.
         name, alias: of what.
-        seconds: for how long nobody else takes it up.
+        seconds: tells for how long nobody else takes up an action of a name.
     """
     from sqlalchemy.orm import aliased
 
@@ -100,7 +101,7 @@ def claimed(registry: Registry, name: str, alias: str, seconds: float) -> Action
         if row is None:
             return None
         taken = {"state": RUNNING, "claims": row.claims + 1, "attempts": row.attempts + 1}
-        taken["due"] = now() + max(int(seconds * 1e6), _LEAST)
+        taken["due"] = now() + max(int(seconds(row.action) * 1e6), _LEAST)
         connection.execute(table.update().where(table.c.id == row.id).values(**taken))
         return _action(connection.execute(sa.select(table).where(table.c.id == row.id)).one())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0003"
+REVISION = "0004"
 """Of the migration that leaves the tables so."""
 
 metadata = sa.MetaData()
@@ -116,6 +116,7 @@ windows = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("name", "alias", "window"),
     sa.Index("windows_by_time", "name", "alias", "end"),
+    sa.Index("windows_in_order", "name", "alias", "id"),
 )
 
 incidents = sa.Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +48,10 @@ def judged(registry: Registry, name: str, alias: str, since: int = 0) -> set[str
         return set(connection.execute(wanted).scalars())
 
 
-def judged_until(registry: Registry, name: str, alias: str) -> int:
-    """Return the end of the last window that was judged, 0 if none was."""
+def judged_until(registry: Registry, name: str, alias: str, most: int) -> int:
+    """Return the end of the last window that was judged, of those that ended by a moment; 0 if none was."""
     wanted = sa.select(sa.func.max(table.c.end)).where(table.c.name == name, table.c.alias == alias)
+    wanted = wanted.where(table.c.end <= most)
     with registry.database.reading() as connection:
         return int(connection.execute(wanted).scalar() or 0)
 
@@ -78,11 +79,49 @@ def entered(connection: sa.Connection, found: Watched) -> bool:
     return True
 
 
+def forgotten(
+    connection: sa.Connection,
+    name: str,
+    alias: str,
+    before: int,
+    ended: int,
+    signals: Iterable[str],
+    least: int,
+) -> int:
+    """Forget windows that were judged before a moment; return how many.
+
+    Of each signal the last ones in which it was judged stay, since they tell whether what is wrong lasts. What was
+    wrong stands in the incidents.
+
+    Args:
+        connection: that writes.
+        name, alias: of what.
+        before: in microseconds since 1970 (UTC); the database gives up nothing of the last 30 days.
+        ended: since when windows are looked for that nobody has judged; what ended later stays.
+        signals: names.
+        least: windows that stay of each.
+    """
+    mine = (table.c.name == name, table.c.alias == alias)
+    ids = sa.select(table.c.id).where(*mine)
+    stay: set[int] = set()
+    for signal in signals:
+        said = ids.where(_said(signal)).order_by(table.c.id.desc()).limit(least)
+        stay |= set(connection.execute(said).scalars())
+    gone = table.delete().where(*mine, table.c.at < before, table.c.end < ended, table.c.id.not_in(stay))
+    return connection.execute(gone).rowcount
+
+
+def _said(signal: str) -> sa.ColumnElement[bool]:
+    """Whether a signal was judged in a window."""
+    found: sa.ColumnElement[bool] = table.c.verdict[(signal, "alarm")].as_string().is_not(None)
+    return found
+
+
 def newest(connection: sa.Connection, name: str, alias: str, limit: int, signal: str | None = None) -> list[Watched]:
     """Return what `history` returns, as a connection sees it; of a signal only where it was judged."""
     wanted = sa.select(table).where(table.c.name == name, table.c.alias == alias, table.c.verdict.is_not(None))
     if signal is not None:
-        wanted = wanted.where(table.c.verdict[(signal, "alarm")].as_string().is_not(None))
+        wanted = wanted.where(_said(signal))
     rows = connection.execute(wanted.order_by(table.c.id.desc()).limit(limit)).all()
     together: dict[str, list[str]] = {row.window: [] for row in rows}
     same = (table.c.name == name, table.c.alias == alias, table.c.judged_with.in_(list(together)))

@@ -57,6 +57,7 @@ class Outcome:
         seconds: of ``wait``: when to look again. Of ``done``: after which time to do it again if the incident is not
             over by then, ``None`` for never.
         within: is done in the transaction in which it is settled.
+        counted: whether this was one of the attempts that an action has.
     """
 
     state: Literal["done", "failed", "retry", "wait"]
@@ -64,6 +65,7 @@ class Outcome:
     detail: dict[str, Any] | None = None
     seconds: float | None = None
     within: Callable[[sa.Connection], None] | None = field(default=None, compare=False)
+    counted: bool = True
 
 
 Does = Callable[[Doing], Outcome]

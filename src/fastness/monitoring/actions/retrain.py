@@ -1,11 +1,12 @@
 """Retrain: a pipeline runs in a process of its own, goes on where it was if it is killed, and outlives the monitor.
 
-Nothing is remembered of the process but its folder. Whoever works there holds the folder's lock, and ``ci.json`` says
-how it ended, so that a monitor that was started anew knows what another one began.
+Nothing is remembered of the process but its folder. It holds its log's lock from its first moment to its last, and
+``ci.json`` says how it ended, so that a monitor that was started anew knows what another one began.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -13,11 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fastness.core.files import disk_errors
 from fastness.monitoring.actions import ACTIONS, Doing, Outcome
 from fastness.registry.registry import ADDRESS
+from fastness.registry.says import moment
 
 _RECORD, _LOCK = "ci.json", ".lock"  # of fastness.ci
 _LINES = 3  # of what it wrote, in a message
@@ -27,12 +27,12 @@ _LINES = 3  # of what it wrote, in a message
 def retrain(doing: Doing) -> Outcome:
     """Start the pipeline, or see how far it is."""
     about, settings = doing.incident, doing.settings
-    folder = Path(settings.out).absolute() / f"incident-{about.id}-{doing.action.number}"
+    opened = moment(about.opened)[:19].replace(" ", "T").replace(":", "")
+    called = f"{about.name}-{about.alias}-incident-{about.id}-{opened}-{doing.action.number}"
+    folder = Path(settings.out).absolute() / called
     process = doing.running.get(str(folder))
-    if process is not None and process.poll() is None:
-        return Outcome("wait", f"{settings.plan} runs in {folder}", seconds=settings.timeout)
-    if _held(folder):
-        return Outcome("wait", f"{settings.plan} runs in {folder}", seconds=settings.timeout)
+    if (process is not None and process.poll() is None) or _held(_log(folder)) or _held(folder / _LOCK):
+        return Outcome("wait", f"{settings.plan} runs in {folder}", seconds=settings.timeout, counted=False)
     doing.running.pop(str(folder), None)
     record = _record(folder)
     if record.get("state") == "done":
@@ -40,8 +40,11 @@ def retrain(doing: Doing) -> Outcome:
         return Outcome("done", f"{settings.plan}: {'; '.join(steps.values())}", {"folder": str(folder), "steps": steps})
     if record.get("state") == "refused":
         return Outcome("failed", f"{settings.plan}: {_error(record)}", {"folder": str(folder)})
+    ended = f"{settings.plan} ended{'' if process is None else f' ({process.returncode})'}: {_told(folder)}"
+    if doing.action.attempts > settings.attempts:  # each was a start
+        return Outcome("failed", f"given up after {settings.attempts} attempts: {ended}")
     if process is not None:
-        return Outcome("retry", f"{settings.plan} ended ({process.returncode}): {_told(folder)}")
+        return Outcome("retry", ended, counted=False)
     if not record and about.version != f"{about.name}@{doing.registry.now_at(about.name, about.alias)}":
         return Outcome("failed", f"{about.version} serves no more at {about.name}@{about.alias}; nothing to mend")
     doing.running[str(folder)] = _started(folder, doing)
@@ -54,7 +57,8 @@ def _started(folder: Path, doing: Doing) -> subprocess.Popen[bytes]:
     environment = {**os.environ, ADDRESS: doing.registry.address}
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _log(folder).open("ab") as log:
+        with _log(folder).open("a+b") as log:
+            fcntl.flock(log, fcntl.LOCK_SH)  # what is opened is handed on, and the lock with it
             return subprocess.Popen(
                 [sys.executable, "-m", "fastness", *words],
                 stdin=subprocess.DEVNULL,
@@ -65,15 +69,16 @@ def _started(folder: Path, doing: Doing) -> subprocess.Popen[bytes]:
             )
 
 
-def _held(folder: Path) -> bool:
-    """Whether a process works in the folder."""
-    if not (folder / _LOCK).exists():
+def _held(path: Path) -> bool:
+    """Whether a process holds the file's lock; it is opened as NFS wants it for a lock that nobody shares."""
+    if not path.exists():
         return False
-    try:
-        with FileLock(folder / _LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
+    with path.open("r+b") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _record(folder: Path) -> dict[str, Any]:

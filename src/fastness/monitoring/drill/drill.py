@@ -128,7 +128,7 @@ def drill(
         spec: ``NAME@ALIAS``.
         data: items as production has them when all is well, see `open_data`; they are searched, too.
         policy: what is rehearsed. Nothing is said to anybody and nothing is trained; no action waits for its cooldown.
-        folder: of the copy; what is there is removed.
+        folder: of the copy; that of another drill is removed.
         drift: items as production might have them; default: ``data`` after an accident of their modality.
         accidents: of `ACCIDENTS`.
         form: of the export that serves.

@@ -23,7 +23,8 @@ from typing import Any, Self
 
 import yaml
 
-from fastness.core.errors import Failure
+from fastness.core.errors import BadInput, Failure
+from fastness.core.files import disk_errors
 from fastness.monitoring.policy import Notify, Policy, Retrain
 from fastness.registry import Registry
 from fastness.registry.indexes import indexed
@@ -34,6 +35,7 @@ COLLECTION, WHY = "drill", "drill"
 STAND_IN = "retrain"
 """How messages begin that stand in for a training, as actions are called: ``notify/retrain``."""
 
+_MARK = ".drill"  # a file that every drill's folder has
 _PATIENCE = 120.0  # seconds until a process must have started
 _TOLD = 3  # last lines of a process that are told
 
@@ -46,19 +48,18 @@ class Scratch:
     Args:
         registry: that has the versions; is only read.
         name, alias: of what.
-        folder: where the copy lies; what is there is removed.
+        folder: where the copy lies; that of another drill is removed.
         say: called with lines of progress.
 
     Raises:
-        BadInput: the alias names nothing.
+        BadInput: the alias names nothing, or the folder holds other things.
     """
 
     def __init__(self, registry: Registry, name: str, alias: str, folder: Path, say: Say) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         self.folder, self.name, self.alias, self._say = folder, name, alias, say
         self.watch = folder / "watched"
         current = registry.find(f"{name}@{alias}").number
+        _emptied(folder)
         with registry.database.reading() as connection:
             before = earlier(promoted(connection, name, alias)[1], current)
         self.numbers = [number for number in (before, current) if number is not None]
@@ -129,6 +130,16 @@ class Scratch:
     def close(self) -> None:
         """Let go of the registry; the folder stays."""
         self.registry.close()
+
+
+def _emptied(folder: Path) -> None:
+    """Make a folder for a copy; of what is there only another drill's is removed."""
+    if folder.exists() and not (folder.is_dir() and ((folder / _MARK).exists() or not any(folder.iterdir()))):
+        raise BadInput(f"{folder}: holds other things than a drill's, which would be removed; name another folder")
+    with disk_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / _MARK).touch()
 
 
 def _alone(action: Any, url: str) -> Any:

@@ -200,7 +200,7 @@ class Journal:
         with self._writing:
             with self._lock:
                 now = self._clock()
-                for key in [key for key, window in self._open.items() if window.end <= now]:
+                for key in [key for key, window in self._open.items() if not self._lasts(window, now)]:
                     self._close(key, self._open[key].end)
                 over, self._over = self._over, []
                 under_way = [window for window in self._open.values() if window.changed]
@@ -238,7 +238,7 @@ class Journal:
         """Return the window that is under way; one that is over gives way to the next."""
         key = self._last = (version, index)
         window = self._open.get(key)
-        if window is not None and at < window.end:
+        if window is not None and self._lasts(window, at):
             return window
         if window is not None:
             self._close(key, window.end)
@@ -253,6 +253,10 @@ class Journal:
             window.cut = min(self._cut or _QUICK, _QUICK)
         self._open[key] = window
         return window
+
+    def _lasts(self, window: _Open, at: int) -> bool:
+        """Whether a window is under way; one that begins in the future is of a clock that was set back since."""
+        return window.start - self._length <= at < window.end
 
     def _close(self, key: tuple[str, str | None], at: int) -> None:
         window = self._open.pop(key)

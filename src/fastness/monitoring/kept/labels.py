@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,19 +141,22 @@ def labels(files: Iterable[Path]) -> dict[str, str]:
     return found
 
 
-def joined(folder: Path, name: str, alias: str, since: int = 0) -> Joined:
+def joined(
+    folder: Path, name: str, alias: str, since: int = 0, damaged: Callable[[BadInput], None] | None = None
+) -> Joined:
     """Join labels with the answers that were given, as far as windows keep them: those of the sampled items.
 
     Args:
         folder: of all that is watched.
         name, alias: of what serves.
         since: microseconds since 1970; windows that ended before are left out.
+        damaged: is told of windows that are; ``None``: the first of them is an error.
     """
     known = labels(files(folder, name, alias))
     ids: list[str] = []
     versions: list[str] = []
     rows: list[tuple[int, str, float, bool, str]] = []
-    for part in kept(folder, name, alias, since) if known else ():
+    for part in kept(folder, name, alias, since, damaged) if known else ():
         window = part.window
         if not {"label", "confidence", "abstained"} <= set(window.columns):
             continue

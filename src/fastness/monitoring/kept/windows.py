@@ -184,6 +184,8 @@ def _read(path: Path, alive: bool) -> Kept | None:
         )
     except FileNotFoundError:
         return None  # it was old, and has just been taken away
+    except OSError as error:  # of a folder that is shared, a file that is just replaced can be stale
+        raise BadInput(f"{path}: cannot be read now ({error.strerror}); it is looked for again") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: is no window ({type(error).__name__}: {error}); move it away") from None
 
