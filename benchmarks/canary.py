@@ -205,7 +205,7 @@ def measured(job: Job) -> dict[str, Any]:
     """Return the row of a scenario; a finished one is kept until what it stands on changes."""
     name, candidate, runs, share = job
     told = "-".join(str(part).replace(" ", "_").replace("%", "") for part in (name, candidate.space, share, runs))
-    path = FOLDER / f"{told}-{common.source_hash('monitoring/trial')}.json"
+    path = FOLDER / f"{told}-{common.source_hash('monitoring/trial', own=__file__)}.json"
     if not path.exists():
         write_json(path, scenario(name, candidate, runs, share))
     return dict(json.loads(path.read_text()))

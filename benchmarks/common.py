@@ -100,9 +100,11 @@ def environment(*packages: str) -> dict[str, Any]:
     }
 
 
-def source_hash(*rooms: str) -> str:
-    """Return a short hash of the source of some rooms: a kept result is stale when it changes."""
-    found = hashlib.sha256()
+def source_hash(*rooms: str, own: str | None = None) -> str:
+    """Return a short hash of the source of some rooms, and of a benchmark's ``own`` file: a kept result is stale when
+    it changes.
+    """
+    found = hashlib.sha256(b"" if own is None else Path(own).read_bytes())
     for room in rooms:
         for path in sorted((NET.parent.parent / room).rglob("*.py")):
             found.update(path.read_bytes())

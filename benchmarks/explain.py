@@ -161,7 +161,8 @@ def trial(scene: Scene, share: float, seed: int) -> dict[str, Any]:
     found = explain(usual.select(rows[:ITEMS]), new, seed=seed)
     seconds = time.perf_counter() - start
     first = found.causes[0] if found.causes else None
-    return {"first": first, "right": first is not None and right(scene, first, len(old)), "seconds": seconds}
+    hit = first is not None and right(scene, first, len(old))
+    return {"first": first, "right": hit, "seconds": seconds, "share": count / ITEMS}
 
 
 def right(scene: Scene, first: Cause, old: int) -> bool:
@@ -174,7 +175,11 @@ def right(scene: Scene, first: Cause, old: int) -> bool:
 
 def row(name: str, scene: Scene, share: float, trials: int) -> dict[str, Any]:
     """Return how often the planted cause comes first, and what else does; a finished row is kept."""
-    told = f"{name}-{share}-{trials}-{common.source_hash('monitoring/explain')}".replace(" ", "_")
+    told = (
+        f"{name}-{share}-{trials}-{common.source_hash('monitoring/explain', 'monitoring/drift', own=__file__)}".replace(
+            " ", "_"
+        )
+    )
     path = FOLDER / f"{told}.json"
     if not path.exists():
         write_json(path, _measured(name, scene, share, trials))
@@ -188,6 +193,7 @@ def _measured(name: str, scene: Scene, share: float, trials: int) -> dict[str, A
     return {
         "planted": name,
         "share": share,
+        "share_planted": round(float(np.median([f["share"] for f in found])), 3),
         "trials": trials,
         "right": sum(f["right"] for f in found),
         "named": sum(f["first"] is not None for f in found),
@@ -201,7 +207,7 @@ def asked(found: dict[str, Any]) -> dict[str, Any]:
     """Return a row as an ask; of the rarer half, and of what is no cluster to the encoder, it is only stated."""
     hard = found["share"] != SHARES[0] or found["planted"] == UNCLUSTERED
     return common.ask(
-        f"{found['planted']}, {found['share']:.0%} of the new items: first",
+        f"{found['planted']}, {found['share_planted']:.0%} of the new items: first",
         "stated" if hard else ">= 9 of 10 trials",
         f"{found['right']} of {found['trials']}",
         None if hard else found["right"] >= 0.9 * found["trials"],

@@ -1,9 +1,10 @@
 """Monitor and retraining are killed at random moments: is an alarm lost or told twice, is anything half made?
 
 Windows of traffic come while monitors are killed (SIGKILL): incidents, timelines, actions and messages are compared
-with those of a monitor that nobody kills. Then a pipeline that an incident started is killed, or its monitor, or both,
-in turns, until it has trained, judged and released. A real Alertmanager, if there is one, is told of a hundred windows
-that alarm. What is done is in ``tests/watched.py``; tests do it a few times.
+with those of a monitor that nobody kills. Then a pipeline that an incident started is killed while it is under way, or
+its monitor, or both, until it has trained, judged and released; and again, with other incidents, until that was often
+enough. A real Alertmanager, if there is one, is told of a hundred windows that alarm. What is done is in
+``tests/watched.py``; tests do it a few times.
 """
 
 from __future__ import annotations

@@ -352,10 +352,10 @@ def drifts(story: Story, registry: Registry, clients: Clients, known: Sequence[R
 
 
 def rolls_back(story: Story, registry: Registry, clients: Clients) -> Row:
-    """Act two: an encoder of the old data is let in by override, and taken back by the policy."""
+    """Act two: an encoder that learnt next to nothing, of the old data, is let in by override, and taken back."""
     made(story, "old-again", 3, "old", "--steps", 1)
     data, why = "all-held.parquet", "it was fine in spring"
-    promoted(story, "the gate refuses the old data's encoder", 3, data, "--why", why, status=3)
+    promoted(story, "the gate refuses an encoder that learnt next to nothing", 3, data, "--why", why, status=3)
     refused = registry.now_at(NAME, ALIAS) == 2
     promoted(story, "an override lets it in", 3, data, "--override", "--why", why)
     moved = registry.log(NAME, ALIAS, 1)[0].at / 1e6
@@ -441,7 +441,7 @@ def asks(clients: Clients, first: Row, second: Row) -> list[Row]:
         common.ask("alarm: seconds until a new version serves", "stated", round(first["retrain"], 1), None),
         common.ask("new version: seconds until the incident is closed", "stated", round(first["recover"], 1), None),
         common.ask("windows of the third vendor that alarmed then", "stated", f"{alarms(usual)} of {len(usual)}", None),
-        common.ask("the gate refuses the old data's encoder", "yes", "yes" if refused else "no", refused),
+        common.ask("the gate refuses one that learnt next to nothing", "yes", "yes" if refused else "no", refused),
         common.ask("let in by override: seconds until the alarm", "stated", round(second["detect"], 1), None),
         common.ask("let in by override: seconds until it is rolled back", "stated", round(second["rollback"], 1), None),
         common.ask("rolled back: seconds until the incident is closed", "stated", round(second["recover"], 1), None),
