@@ -2,10 +2,11 @@
 
 An encoder of two vendors' emoji is trained, released, served and watched. Its clients send held-out emoji of these two,
 which nobody may complain about, and then those of a third vendor. (Of each emoji one vendor's picture is in the
-reference and in the traffic: two of the same emoji are alike, and a test counts items that are not.) The monitor opens an incident that says who it is,
-its policy runs a pipeline on old and new data, the gate lets the new version in, the service follows, and the third
-vendor is usual. In a second act somebody releases an encoder of the old data over the gate's no, and a policy with
-rollback takes it back. Clients ask without pause from the first answer to the last: none of their requests may fail.
+reference and in the traffic: two of the same emoji are alike, and a test counts items that are not.) The monitor opens
+an incident that says who it is, its policy runs a pipeline on old and new data, the gate lets the new version in, the
+service follows, and the third vendor is usual. In a second act somebody releases an encoder of the old data over the
+gate's no, and a policy with rollback takes it back. Clients ask without pause from the first answer to the last: none
+of their requests may fail.
 
 All processes are the commands of a user's terminal. What they said lies in ``.bench/watching/log.txt``, and the
 incidents' timelines are in the result file as well.
