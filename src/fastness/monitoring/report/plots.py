@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BEFORE, _AFTER, _TOLD = "#56b4e9", "#e69f00", "#d55e00"
 _CLUSTERS, _VALUES, _BARS = 12, 8, 24
 _POINTS = 1000
-_LONG = 26  # characters of a name
+_LONG, _END = 26, 9  # characters of a name, and of its end
 
 
 def shares(clusters: Sequence[Share]) -> str:
@@ -79,7 +79,8 @@ def overview(reference: Window, window: Window, explanation: Explanation, seed: 
 def plain(name: str) -> str:
     """Return a name as a chart shows it: one line, no formula between dollars, not passed over for its underscore."""
     text = printable(name)
-    text = text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+    if len(text) > _LONG:  # its end as well, in which names of one file differ
+        text = f"{text[: _LONG - 1 - _END]}…{text[-_END:]}"
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
