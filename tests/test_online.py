@@ -39,20 +39,39 @@ def delay(state: bytes, stream: np.ndarray, quiet: int) -> int:
     return 1_000_000
 
 
-@given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 3))
-def test_squares_are_the_plain_sums(seed: int, steps: int, runs: int) -> None:
-    """Of every window that is full, of every part; NaN of the others."""
-    means = np.random.default_rng(seed).normal(size=(runs, steps, 5)).astype(np.float32)
+@given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 3), st.integers(1, 4))
+def test_squares_are_the_plain_sums(seed: int, steps: int, runs: int, batch: int) -> None:
+    """Of every window that is full, of every part, put off by what different items lie too near; NaN of the others."""
+    rng = np.random.default_rng(seed)
+    means, closer = (rng.normal(size=size).astype(np.float32) for size in ((runs, steps, 5), (runs, 5)))
     parts, windows = (slice(0, 2), slice(2, 5)), [1, 3, 8]
-    found = run_length.squares(means, parts, windows).reshape(2, 3, runs, steps)
+    found = run_length.squares(means, parts, windows, closer, batch).reshape(2, 3, runs, steps)
     for p, part in enumerate(parts):
         for w, window in enumerate(windows):
             for t in range(steps):
                 if t + 1 < window:
                     assert np.isnan(found[p, w, :, t]).all()
                     continue
-                naive = np.square(means[:, t + 1 - window : t + 1, part].sum(1)).sum(1) / window
-                assert np.allclose(found[p, w, :, t], naive, rtol=1e-3, atol=1e-4)
+                put_off = np.sqrt(1 - 1 / (window * batch)) * closer
+                naive = (means[:, t + 1 - window : t + 1] - put_off[:, None])[..., part].sum(1)
+                assert np.allclose(found[p, w, :, t], np.square(naive).sum(1) / window, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_windows_of_simulated_streams_spread_as_those_of_new_items(batch: int) -> None:
+    """On the average over references, of every length; also where many items are equally far off."""
+    windows, parts, runs, steps = [1, 2, 5, 13], (slice(0, 6),), 300, 60
+    simulated, new = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        rows, stream = (rng.normal(size=(n, 6)).astype(np.float32) for n in (120, runs * steps * batch))
+        found = run_length._simulated(rows, parts, windows, (runs, steps, batch), seed)
+        simulated.append(np.nanmean(found, (1, 2)))
+        means = stream.reshape(runs, steps, batch, 6).mean(2) - rows.mean(0)
+        none = np.zeros((runs, 6), np.float32)
+        new.append(np.nanmean(run_length.squares(means, parts, windows, none, batch), (1, 2)))
+    error = np.hypot(*(np.std(x, 0) / np.sqrt(30) for x in (simulated, new)))
+    assert (np.abs(np.mean(simulated, 0) - np.mean(new, 0)) < 4 * error).all()
 
 
 def test_surprise_is_how_rare_values_are() -> None:

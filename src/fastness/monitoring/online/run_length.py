@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,9 +102,8 @@ def _simulated(
 ) -> Array:
     """Return the squared differences of simulated streams, float32 ``[parts * windows, runs, steps]``."""
     runs, steps, batch = size
-    middle = rows.mean(0, dtype=np.float64)
-    # Windows without repetition lie nearer to the mean of the rows, by as much as that mean is off: hence twice.
-    known = (middle + np.sqrt(2) * (bootstrap_means(rows, derive(seed, "reference"), runs) - middle)).astype(np.float32)
+    known = bootstrap_means(rows, derive(seed, "reference"), runs).astype(np.float32)
+    closer = bootstrap_means(rows, derive(seed, "closer"), runs) - rows.mean(0, dtype=np.float64)
     generator, at_once = numpy_generator(seed, "streams"), max(1, _AT_ONCE // (steps * rows.shape[1]))
     order = np.arange(len(rows))[None].repeat(-(-steps * batch // len(rows)), 0)
     found = np.empty((len(parts) * len(windows), runs, steps), np.float32)
@@ -116,17 +116,22 @@ def _simulated(
             means += rows[drawn[..., item]]
         means /= np.float32(batch)
         means -= known[mine, None]
-        found[:, mine] = squares(means, parts, windows)
+        found[:, mine] = squares(means, parts, windows, closer[mine].astype(np.float32), batch)
     return found
 
 
-def squares(means: Array, parts: Sequence[slice], windows: Sequence[int]) -> Array:
+def squares(means: Array, parts: Sequence[slice], windows: Sequence[int], closer: Array, batch: int) -> Array:
     """Return the squared lengths of the sums of the last batches' means, over how many they are.
 
     Args:
         means: of batches, less the reference's, float32 ``[runs, steps, K]``.
         parts: of the K.
         windows: how many batches are the last.
+        closer: a mean of as many items as there are, less what is expected of it, float32 ``[runs, K]``. The mean of m
+            different ones of n items lies nearer to that of all than a mean of m new ones would, by a variance of
+            1 - 1/m times that of a mean of n: by so much of it windows are put off. (Not by all: of a single item
+            nothing is missing, and where many are equally far what is rare would be nothing but that.)
+        batch: items of a step.
 
     Returns:
         ``[parts * windows, runs, steps]``, NaN where there were not so many batches yet.
@@ -136,10 +141,14 @@ def squares(means: Array, parts: Sequence[slice], windows: Sequence[int]) -> Arr
     for place, part in enumerate(parts):
         sums = np.concatenate([np.zeros((runs, 1, part.stop - part.start), np.float32), means[..., part]], 1)
         np.cumsum(sums, 1, out=sums)
-        lengths = np.einsum("rsk,rsk->rs", sums, sums)
+        lengths, off = np.einsum("rsk,rsk->rs", sums, sums), closer[:, part]
+        along, far = np.einsum("rsk,rk->rs", sums, off), np.einsum("rk,rk->r", off, off)[:, None]
         for number, w in enumerate(w for w in windows if w <= steps):
             both = np.einsum("rsk,rsk->rs", sums[:, w:], sums[:, :-w])
-            found[place, number, :, w - 1 :] = np.maximum(lengths[:, w:] + lengths[:, :-w] - 2 * both, 0) / w
+            put_off = w * math.sqrt(1 - 1 / (w * batch))
+            square = lengths[:, w:] + lengths[:, :-w] - 2 * both
+            square += put_off * (put_off * far - 2 * (along[:, w:] - along[:, :-w]))
+            found[place, number, :, w - 1 :] = np.maximum(square, 0) / w
     return found.reshape(-1, runs, steps)
 
 
