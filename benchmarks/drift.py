@@ -6,7 +6,7 @@ drifted: a share that becomes smaller as windows grow, by the root of their size
 are given the same windows. Ours is taken as it comes, floors included. A peer's power is counted at the threshold
 that gives it, on the same kind of windows without drift, as many false alarms as the level (ties broken by lot): none
 has such a threshold by itself but KS + Bonferroni, which is cautious, and the permutation tests. What evidently's
-methods say with their own defaults stands beside it. The peers are asked of the three smaller sizes (of the larger
+methods say with their own defaults stands beside it. The peers are asked of two sizes (of the larger
 they would take five hours): of the others ours stands alone.
 
 Resumable: each part leaves a file in ``.bench/drift/trials``; two run at a time, one a core.
@@ -80,7 +80,7 @@ class Extent:
 
 
 QUICK = Extent((100, 300), (100, 300), 100, 40, 30, 3000, 5, ("vendor", "new class"))
-FULL = Extent((100, 200, 500, 1000, 2000), (100, 200, 500), 1000, 300, 200, 10_000, 200, tuple(SHARES))
+FULL = Extent((100, 200, 500, 1000, 2000), (100, 500), 1000, 300, 200, 10_000, 200, tuple(SHARES))
 
 
 @dataclass(frozen=True)
