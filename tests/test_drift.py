@@ -351,7 +351,7 @@ def test_whatever_comes_there_is_a_p(
     for finding in verdict.findings:
         assert 0 < finding.p <= 1
         assert np.isfinite(finding.effect)
-        assert finding.alarm == (finding.p < 0.2 and finding.effect >= finding.floor)
+        assert finding.alarm == (finding.p <= 0.2 and finding.effect >= finding.floor)
     if scale == 0:
         assert not any(finding.alarm for finding in verdict.findings if finding.what == "embeddings")
 
